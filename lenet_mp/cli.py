@@ -1,0 +1,61 @@
+"""What all commands share: how an error becomes one line and an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import os
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+from lenet_mp.errors import LenetError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    Main = Callable[[Sequence[str] | None], int]
+
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that shows defaults, takes no abbreviations and answers a mistake with one line."""
+
+    def __init__(self, command: str, **options: object) -> None:
+        super().__init__(
+            prog=f"lenet-mp {command}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+            **options,  # type: ignore[arg-type]
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Print ``message`` and where help is to be had; exit with 2."""
+        self.exit(2, f"{self.prog}: error: {message}; see '{self.prog} --help'\n")
+
+
+def command(name: str) -> Callable[[Main], Callable[..., int]]:
+    """Decorate a command's ``main``: errors of this package become one line on stderr and their exit code."""
+
+    def decorate(main: Main) -> Callable[..., int]:
+        @functools.wraps(main)
+        def wrapped(argv: Sequence[str] | None = None) -> int:
+            try:
+                code = main(argv)
+                sys.stdout.flush()
+            except LenetError as error:
+                print(f"lenet-mp {name}: error: {error}", file=sys.stderr)
+                return error.exit_code
+            except KeyboardInterrupt:
+                print(f"lenet-mp {name}: interrupted", file=sys.stderr)
+                return INTERRUPTED
+            except BrokenPipeError:
+                # The reader (head, less) has seen enough; keep the interpreter from complaining once more.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                return BROKEN_PIPE
+            return code
+
+        return wrapped
+
+    return decorate

@@ -1,0 +1,86 @@
+"""Files that are either old or new, never half: write to a temporary name, fsync, rename, fsync the folder."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lenet_mp.errors import OutputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def write_atomically(path: Path, data: bytes | bytearray | memoryview) -> None:
+    """Give ``path`` the content ``data``; after any interruption it holds the old content or the new.
+
+    Once this returns, the content survives a power cut as far as the disk keeps its promises.
+
+    Raises
+    ------
+    OutputError
+        If the disk is full, the folder is missing or read-only, or the disk fails. Nothing is left behind.
+    """
+    with replaced(path) as temporary, temporary.open("wb") as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def replaced(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path`` to write to; on leaving, it takes the place of ``path``.
+
+    The temporary name keeps the suffix, so that libraries which choose a format by it work. If the body raises,
+    ``path`` is untouched and the temporary file is removed; an ``OSError`` becomes an ``OutputError``.
+    """
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        temporary.unlink(missing_ok=True)
+        yield temporary
+        _flush(temporary, os.O_RDWR)
+        temporary.replace(path)
+        _flush(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        _remove(temporary)
+        raise output_error(path, error) from error
+    except BaseException:
+        _remove(temporary)
+        raise
+
+
+def make_folder(path: Path) -> Path:
+    """Create ``path`` and its parents if they are missing and return it; ``OutputError`` where that fails."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise output_error(path, error) from error
+    return path
+
+
+def output_error(path: Path, error: OSError) -> OutputError:
+    """One line that says what failed on ``path`` and what to do."""
+    remedies = {
+        errno.ENOSPC: "free some space or choose another folder",
+        errno.EDQUOT: "free some of your quota or choose another folder",
+        errno.EACCES: "choose a folder that you may write to",
+        errno.EPERM: "choose a folder that you may write to",
+        errno.EROFS: "choose a folder on a writable file system",
+        errno.ENOENT: "its folder does not exist (any more)",
+    }
+    remedy = remedies.get(error.errno or 0, "check the disk")
+    return OutputError(f"cannot write {path}: {error.strerror or error}; {remedy}")
+
+
+def _flush(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)
