@@ -1,0 +1,149 @@
+"""``manifest.json``: what a prepared data set consists of, written last, so that its presence means "complete".
+
+It names every shard with its counts, size and SHA-256, the classes, the options it was made with and every image
+that was left out. It holds no date and no path of the machine: the same images and options give the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from lenet_mp.errors import DataError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NAME = "manifest.json"
+FORMAT = "lenet_mp data set"
+VERSION = 1
+SPLITS = ("train", "validation", "test")
+HELD_OUT = "data.h5"
+"""The file of the validation and the test split, as the original names it."""
+CHANNEL_ORDERS = {1: ("L",), 3: ("RGB", "BGR")}
+
+_FILE_NAME = re.compile(r"(?:0|[1-9][0-9]*)\.h5")
+_LARGEST_MANIFEST = 256 << 20
+
+
+@dataclass(frozen=True)
+class ShardEntry:
+    """One H5 file: its name in the folder, samples by split, size in bytes and SHA-256 (hex)."""
+
+    name: str
+    counts: dict[str, int]
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A data set's contents.
+
+    Attributes
+    ----------
+    image_shape : (H, W, C)
+    channel_order : "RGB", "BGR" or "L"
+    class_names : one name a class; the position is the label
+    shards : the training shards in order, then ``data.h5`` if there is one
+    options : what ``prepare`` was asked for, as JSON values
+    rejected : samples that were left out, each with ``where`` (list and line, or path) and ``reason``
+    extra : anything else of the passport (statistics, duplicates), as JSON values
+    """
+
+    image_shape: tuple[int, int, int]
+    channel_order: str
+    class_names: tuple[str, ...]
+    shards: tuple[ShardEntry, ...]
+    options: dict[str, Any] = field(default_factory=dict)
+    rejected: tuple[dict[str, str], ...] = ()
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def encode(self) -> bytes:
+        """UTF-8 JSON, the same bytes for the same contents."""
+        document = {"format": FORMAT, "version": VERSION, **asdict(self)}
+        # Surrogates (file names that are not UTF-8) stay readable as \\udcXX escapes.
+        return (json.dumps(document, indent=1) + "\n").encode("ascii")
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of the encoded manifest: two data sets with the same one hold the same bytes."""
+        return hashlib.sha256(self.encode()).hexdigest()
+
+
+def load(folder: Path) -> Manifest | None:
+    """Read the manifest of a data folder; None if it has none.
+
+    Raises
+    ------
+    DataError
+        If it is damaged, or of a newer version; the text names the file and the field.
+    """
+    path = folder / NAME
+    try:
+        if path.stat().st_size > _LARGEST_MANIFEST:
+            raise DataError(f"{path}: larger than any manifest; prepare the data set again")
+        document = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path}: damaged ({error}); copy it again or prepare the data set again") from error
+    return _parsed(document, path)
+
+
+def _parsed(document: Any, path: Path) -> Manifest:
+    _require(isinstance(document, dict) and document.get("format") == FORMAT, path, "format")
+    if document.get("version") != VERSION:
+        raise DataError(
+            f"{path}: version {document.get('version')!r}, this program reads {VERSION}; prepare it again"
+        )
+    shape = document.get("image_shape")
+    _require(_is_list(shape, int) and len(shape) == 3 and min(shape) > 0, path, "image_shape")  # noqa: PLR2004
+    order = document.get("channel_order")
+    _require(order in CHANNEL_ORDERS.get(shape[2], ()), path, "channel_order")
+    names = document.get("class_names")
+    _require(_is_list(names, str) and len(names) > 0, path, "class_names")
+    entries = document.get("shards")
+    _require(_is_list(entries, dict) and len(entries) > 0, path, "shards")
+    _require(isinstance(document.get("options"), dict), path, "options")
+    _require(_is_list(document.get("rejected"), dict), path, "rejected")
+    _require(isinstance(document.get("extra"), dict), path, "extra")
+    shards = tuple(_entry(entry, path) for entry in entries)
+    _require(len({shard.name for shard in shards}) == len(shards), path, "shards")
+    return Manifest(
+        (shape[0], shape[1], shape[2]),
+        order,
+        tuple(names),
+        shards,
+        document["options"],
+        tuple(document["rejected"]),
+        document["extra"],
+    )
+
+
+def _entry(entry: dict[str, Any], path: Path) -> ShardEntry:
+    name: Any = entry.get("name")
+    counts: Any = entry.get("counts")
+    # Only plain names of shards: a manifest from elsewhere must not make anybody read ../../something.
+    _require(isinstance(name, str) and bool(_FILE_NAME.fullmatch(name) or name == HELD_OUT), path, "shards.name")
+    allowed = {"validation", "test"} if name == HELD_OUT else {"train"}
+    _require(isinstance(counts, dict) and set(counts) <= allowed and len(counts) > 0, path, "shards.counts")
+    _require(_is_list(list(counts.values()), int) and min(counts.values()) > 0, path, "shards.counts")
+    _require(type(entry.get("bytes")) is int, path, "shards.bytes")
+    _require(isinstance(entry.get("sha256"), str), path, "shards.sha256")
+    return ShardEntry(name, counts, entry["bytes"], entry["sha256"])
+
+
+def _is_list(value: Any, of: type) -> bool:
+    return isinstance(value, list) and all(type(item) is of for item in value)
+
+
+def _require(condition: bool, path: Path, field_name: str) -> None:  # noqa: FBT001 - reads as a sentence
+    if not condition:
+        raise DataError(f"{path}: field {field_name!r} is missing or wrong; prepare the data set again")

@@ -1,0 +1,142 @@
+"""One H5 file of a data set: its splits, with labels read and checked and images ready to be mapped."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lenet_mp.errors import DataError
+from lenet_mp.pixels import LoadedImages, MappedImages
+from lenet_mp.safe_h5 import checked_dataset, is_contiguous, safe_open
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import h5py
+
+    from lenet_mp.pixels import ImageSource, Pixels
+
+Labels = np.ndarray[tuple[int], np.dtype[np.int32]]
+
+FORMAT_ATTRIBUTE = "lenet_mp_format"
+"""Root attribute of every file written here; the original's files have none."""
+FORMAT = 1
+SUFFIXES = {"train": "train", "validation": "val", "test": "test"}
+"""Split to ending of its datasets' names: ``image_train``, ``label_train``, ``image_val``, ..."""
+MOST_CLASSES = 65_536
+"""A label beyond that is a mistake, and a table of so many names would be one too."""
+
+_IMAGE_AXES = 4  # N, H, W, C
+_CHANNELS = (1, 3)
+
+
+class Split:
+    """The samples of one split in one file.
+
+    Attributes
+    ----------
+    name : str
+        File and split, for example ``data/3.h5:train``.
+    path : Path
+        The file.
+    count : int
+        Number of samples N, at least 1.
+    image_shape : (H, W, C)
+    labels : (N,) int32, read-only, not negative
+    """
+
+    def __init__(self, name: str, path: Path, labels: Labels, source: ImageSource) -> None:
+        self.name = name
+        self.path = path
+        self.labels = labels
+        self.count = len(labels)
+        self.image_shape = source.shape[1:]
+        self._source = source
+
+    @property
+    def images(self) -> Pixels:
+        """Images, (N, H, W, C) uint8, read-only; a view of the page cache where the file allows it."""
+        return self._source.array()
+
+    @property
+    def mapped(self) -> bool:
+        """Whether ``images`` is a view of the page cache, without a copy."""
+        return isinstance(self._source, MappedImages)
+
+    def prefetch(self) -> None:
+        """Begin to fetch the images in the background, because they are wanted soon."""
+        self._source.prefetch()
+
+    def release(self) -> None:
+        """Let go of the images; ``images`` fetches them again. Views handed out before stay valid."""
+        self._source.release()
+
+
+def read_shard_file(path: Path, *, original: bool) -> dict[str, Split]:
+    """Open one H5 file and return its non-empty splits by name ("train", "validation", "test").
+
+    Parameters
+    ----------
+    path : Path
+    original : bool
+        The folder has no manifest, so the file must be one without attributes, as the original program writes.
+
+    Raises
+    ------
+    DataError
+        If the file is damaged, hostile or not of the expected kind.
+    """
+    with safe_open(path) as file:
+        if original and FORMAT_ATTRIBUTE in file.attrs:
+            raise DataError(
+                f"{path.parent}: has shards but no manifest.json, so the preparation did not finish (or the "
+                "manifest was not copied); run 'lenet-mp prepare' again"
+            )
+        splits = {}
+        for split, suffix in SUFFIXES.items():
+            images = checked_dataset(file, path, f"image_{suffix}")
+            labels = checked_dataset(file, path, f"label_{suffix}")
+            if images is None and labels is None:
+                continue
+            if images is None or labels is None:
+                missing = "image" if images is None else "label"
+                raise DataError(f"{path}: dataset '{missing}_{suffix}' is missing; prepare the data set again")
+            source = _image_source(images, path, f"image_{suffix}")
+            values = _labels(labels, path, f"label_{suffix}", len(images))
+            if len(values):
+                splits[split] = Split(f"{path}:{split}", path, values, source)
+        if not splits:
+            raise DataError(f"{path}: holds no sample; delete it or prepare the data set again")
+        return splits
+
+
+def _image_source(dataset: h5py.Dataset, path: Path, name: str) -> ImageSource:
+    shape = dataset.shape
+    if dataset.dtype != np.uint8:
+        raise DataError(f"{path}: {name} has dtype {dataset.dtype}, expected uint8; prepare the data set again")
+    if len(shape) != _IMAGE_AXES or shape[3] not in _CHANNELS or 0 in shape[1:]:
+        raise DataError(
+            f"{path}: {name} has shape {shape}, expected (samples, height, width, 1 or 3 channels); prepare it again"
+        )
+    if is_contiguous(dataset) and len(dataset):
+        return MappedImages(path, shape, dataset.id.get_offset())
+    return LoadedImages(path, name, shape)
+
+
+def _labels(dataset: h5py.Dataset, path: Path, name: str, samples: int) -> Labels:
+    """Labels of any integer type, of shape (n,) or (n, 1), as int32."""
+    if dataset.shape not in {(samples,), (samples, 1)}:
+        raise DataError(
+            f"{path}: {name} has shape {dataset.shape} for {samples} images, expected ({samples},); prepare it again"
+        )
+    stored = dataset[...].reshape(samples)
+    wrong = np.flatnonzero((stored < 0) | (stored >= MOST_CLASSES))
+    if len(wrong):
+        raise DataError(
+            f"{path}: {name} holds {stored[wrong[0]]} at sample {wrong[0]}, expected a class from 0; "
+            "prepare the data set again"
+        )
+    labels: Labels = stored.astype(np.int32)
+    labels.flags.writeable = False
+    return labels
