@@ -111,7 +111,7 @@ def test_csv_holds_plain_numbers_and_names_the_differences(tmp_path, capsys):
     rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
     assert sum(int(row["parameters"]) for row in rows if row["network"] == "original") == 52_332
     changed = {row["layer"]: row for row in rows if row["network"] == "changed"}
-    assert changed["C2"]["output"] == "12 x 12 x 16"
+    assert changed["C2"]["output"] == "13 x 13 x 16"
     assert changed["C2"]["differs"] == "stride output connections flops activation_bytes"
     assert changed["C1"]["differs"] == ""
     assert capsys.readouterr().out == ""
