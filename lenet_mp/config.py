@@ -1,0 +1,116 @@
+"""The options of a training run: one frozen object, its defaults in sight, saved with every run."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any
+
+from lenet_mp.errors import UsageError
+from lenet_mp.network import INITIALISERS
+from lenet_mp.normalization import DEFAULT, RANGES
+from lenet_mp.schedule import ORIGINAL, learning_rates
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MAX_SAMPLES_A_STEP = 1 << 20
+MAX_SEED = (1 << 63) - 1
+
+
+def _option(default: Any, help_text: str, **extra: Any) -> Any:
+    return field(default=default, metadata={"help": help_text, **extra})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """What decides a run's result, and where it reads and writes; every field is an option of the command."""
+
+    model: str = _option("1", "1, 2, lenet5, or a .toml file with your own table")
+    data: str = _option("", "folder of shards made by 'prepare'; left out: a small sample of Fashion-MNIST")
+    epochs: int = _option(10, "passes over the training set", low=1, high=1_000_000)
+    batch_size: int = _option(500, "samples a step over all ranks together", low=1, high=MAX_SAMPLES_A_STEP)
+    streams: int = _option(
+        0, "parts of an epoch that ranks share out; 0: 8, fewer for small batches", low=0, high=65_536
+    )
+    lr: str = _option(ORIGINAL, "learning rate for the gradient summed over a batch: RATE or RATE*EPOCHS,...")
+    momentum: float = _option(0.95, "momentum coefficient", low=0.0, high=1.0)
+    weight_decay: float = _option(0.0, "weight decay coefficient", low=0.0, high=1e6)
+    init: str = _option("Xavier", "weight initialisation", choices=tuple(INITIALISERS))
+    normalize: str = _option(DEFAULT, "range of the pixels: [0, 1], [-1, 1], [-0.1, 1.175]", choices=tuple(RANGES))
+    seed: int = _option(0, "decides initial weights and the order of the shards", low=0, high=MAX_SEED)
+    train_accuracy: str = _option(
+        "full",
+        "full: of the weights after each epoch; running: while training, without an extra pass",
+        choices=("full", "running"),
+    )
+    feature_image: str = _option("", "image whose feature maps are saved; left out: the first validation image")
+
+    def __post_init__(self) -> None:
+        for option in fields(self):
+            _check(option.name, getattr(self, option.name), type(option.default), option.metadata)
+        learning_rates(self.lr, 1)
+
+    @property
+    def rates(self) -> list[float]:
+        """Learning rate of every epoch."""
+        return learning_rates(self.lr, self.epochs)
+
+
+FREE_ON_RESUME = frozenset({"data", "epochs", "train_accuracy", "feature_image"})
+"""Options that may differ when a run goes on; the others would make it another run."""
+
+
+def flag(name: str) -> str:
+    """Command-line spelling of an option."""
+    return "--" + name.replace("_", "-")
+
+
+def read_options(path: Path) -> dict[str, Any]:
+    """Read options from a TOML file such as a run's own ``config.toml``; ``UsageError`` for unknown keys."""
+    try:
+        options = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UsageError(f"{path} is not valid TOML: {error}") from error
+    return check_options(options, str(path))
+
+
+def check_options(options: dict[str, Any], source: str) -> dict[str, Any]:
+    """Return ``options`` if every key is an option, else say which is not."""
+    known = {option.name for option in fields(Config)}
+    unknown = sorted(set(options) - known)
+    if unknown:
+        raise UsageError(f"{source}: unknown option '{unknown[0]}'; it can set {', '.join(sorted(known))}")
+    return options
+
+
+def resumed(saved: Config, given: dict[str, Any]) -> Config:
+    """Return the saved options with ``given`` ones laid over; ``UsageError`` if that would make it another run."""
+    config = replace(saved, **given)
+    before, after = asdict(saved), asdict(config)
+    changed = [key for key in before if key not in FREE_ON_RESUME and before[key] != after[key]]
+    if changed:
+        key = changed[0]
+        raise UsageError(
+            f"{flag(key)} {after[key]} does not fit the saved run, which has {before[key]}: "
+            f"leave it out to resume, or start a new run"
+        )
+
+
+    return config
+
+
+def _check(name: str, value: object, kind: type, limits: Any) -> None:
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise UsageError(f"{flag(name)} must be {_NAMES[kind]}, not {value!r}")
+    if "low" in limits and not limits["low"] <= value <= limits["high"]:
+        raise UsageError(f"{flag(name)} must be from {limits['low']} to {limits['high']}, not {value}")
+    if "choices" in limits and value not in limits["choices"]:
+        raise UsageError(f"{flag(name)} must be one of {', '.join(limits['choices'])}, not '{value}'")
+
+
+_NAMES = {str: "text", int: "a whole number", float: "a number"}
