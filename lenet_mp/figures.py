@@ -1,0 +1,62 @@
+"""Blank figures and how they reach the disk: no screen, no pyplot, no global state, whole files only."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from lenet_mp import files
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#555555"
+"""Colours that people with any common colour blindness tell apart (Okabe and Ito)."""
+DPI = 120
+MAX_NAME = 32
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure of that many inches, which lays its parts out so that nothing overlaps or is cut."""
+    # Without a writable home folder matplotlib warns on import and then helps itself with a temporary folder.
+    logger = logging.getLogger("matplotlib")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        from matplotlib.figure import Figure  # noqa: PLC0415 - slow to import, and most commands draw nothing
+    finally:
+        logger.setLevel(level)
+    return Figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor="white")
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Replace ``path`` by the drawing, in the format of its suffix (png, svg, pdf); ``OutputError`` if that fails."""
+    with files.replaced(path) as temporary, warnings.catch_warnings():
+        # A class name in a script that the font lacks is drawn as boxes; that is no reason to stop.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(temporary, bbox_inches="tight", pad_inches=0.15)
+
+
+def plain(axes: Axes, *, grid: bool = False) -> None:
+    """Take away the box around ``axes``; add faint horizontal lines if asked."""
+    axes.spines[["top", "right"]].set_visible(False)
+    if grid:
+        axes.grid(axis="y", color="#dddddd", linewidth=0.8)
+        axes.set_axisbelow(True)
+
+
+def text(value: str, limit: int = MAX_NAME) -> str:
+    """Shorten ``value`` in its middle to at most ``limit`` characters, on one line."""
+    value = " ".join(value.split())
+    if len(value) <= limit:
+        return value
+    tail = limit // 3
+    return f"{value[: limit - tail - 1]}…{value[-tail:]}"
+
+
+PLAIN_TEXT: dict[str, Any] = {"parse_math": False}
+"""For text that comes from users: a class called ``$100`` is no formula."""
