@@ -16,12 +16,17 @@ if TYPE_CHECKING:
 
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#555555"
 """Colours that people with any common colour blindness tell apart (Okabe and Ito)."""
-DPI = 120
+DPI = 128
+"""A power of two, so that a figure of so many pixels / DPI has exactly these pixels."""
 MAX_NAME = 32
 
 
-def new_figure(width: float, height: float) -> Figure:
-    """Return an empty figure of that many inches, which lays its parts out so that nothing overlaps or is cut."""
+def new_figure(width: float, height: float, *, exact: bool = False) -> Figure:
+    """Return an empty figure of that many inches.
+
+    It lays its parts out so that nothing overlaps, and grows where text needs more room; with ``exact`` it leaves
+    both to its user.
+    """
     # Without a writable home folder matplotlib warns on import and then helps itself with a temporary folder.
     logger = logging.getLogger("matplotlib")
     level = logger.level
@@ -30,7 +35,7 @@ def new_figure(width: float, height: float) -> Figure:
         from matplotlib.figure import Figure  # noqa: PLC0415 - slow to import, and most commands draw nothing
     finally:
         logger.setLevel(level)
-    return Figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor="white")
+    return Figure(figsize=(width, height), dpi=DPI, layout=None if exact else "constrained", facecolor="white")
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -38,7 +43,8 @@ def save(figure: Figure, path: Path) -> None:
     with files.replaced(path) as temporary, warnings.catch_warnings():
         # A class name in a script that the font lacks is drawn as boxes; that is no reason to stop.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure.savefig(temporary, bbox_inches="tight", pad_inches=0.15)
+        tight = figure.get_layout_engine() is not None
+        figure.savefig(temporary, bbox_inches="tight" if tight else None, pad_inches=0.15)
 
 
 def plain(axes: Axes, *, grid: bool = False) -> None:
