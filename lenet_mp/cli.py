@@ -8,7 +8,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
-from lenet_mp.errors import LenetError
+from lenet_mp.errors import LenetError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,8 +31,8 @@ class Parser(argparse.ArgumentParser):
         )
 
     def error(self, message: str) -> NoReturn:
-        """Print ``message`` and where help is to be had; exit with 2."""
-        self.exit(2, f"{self.prog}: error: {message}; see '{self.prog} --help'\n")
+        """Raise ``message``, and where help is to be had, as a usage error."""
+        raise UsageError(f"{message}; see '{self.prog} --help'")
 
 
 def command(name: str) -> Callable[[Main], Callable[..., int]]:

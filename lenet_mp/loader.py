@@ -12,6 +12,7 @@ together, in the last step, which may be short, and every sample is used exactly
 
 from __future__ import annotations
 
+import functools
 import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -80,6 +81,7 @@ class Loader:
         self.streams = streams
         self.steps = -(-self.samples // batch_size)
         self._counts = np.asarray(counts, np.int64)
+        self._sequence = functools.lru_cache(maxsize=2)(self._make_sequence)
         self._seed = seed
         full, rest = divmod(self.samples, batch_size)
         self._quotas = np.array([deal(batch_size, streams)] * full + [deal(rest, streams)] * (rest > 0))
@@ -95,8 +97,7 @@ class Loader:
 
     def part(self, epoch: int, step: int, rank: int = 0, size: int = 1) -> Part:
         """Return what ``rank`` of ``size`` works in ``step`` (counted from 0) of ``epoch``."""
-        order = self.order(epoch)
-        ends = np.cumsum(self._counts[order])
+        order, ends = self._sequence(epoch)
         places, groups = [], []
         for stream in range(rank, self.streams, size):
             start, quota = self._starts[step, stream], self._quotas[step, stream]
@@ -107,6 +108,11 @@ class Loader:
         shards = order[position]
         rows = place - (ends[position] - self._counts[shards])
         return Part(shards, rows, np.concatenate([[0], np.cumsum(groups)]).astype(np.int32))
+
+    def _make_sequence(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Order of the epoch's shards, and where each one ends in the epoch's sequence of samples."""
+        order = self.order(epoch)
+        return order, np.cumsum(self._counts[order])
 
 
 def deal(samples: int, streams: int) -> list[int]:

@@ -38,9 +38,18 @@ class RunFolder:
         self.path = path
 
     @classmethod
-    def create(cls, path: Path) -> RunFolder:
-        """Make a new folder; ``UsageError`` if it holds a run already, ``OutputError`` if it cannot be written."""
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    def create(cls, path: Path, *, reuse: bool = False) -> RunFolder:
+        """Make a new folder, or take one without a checkpoint again where ``reuse`` is set.
+
+        Raises
+        ------
+        UsageError
+            If there is something in it already.
+        OutputError
+            If it cannot be written.
+        """
+        used = path.exists() and (not path.is_dir() or any(path.iterdir()))
+        if used and not (reuse and path.is_dir() and not (path / LAST).exists()):
             raise UsageError(f"{path} exists already: choose another --out, or --resume {path} to go on with it")
         files.make_folder(path)
         return cls(path)

@@ -1,0 +1,61 @@
+"""``lenet-mp COMMAND``: find the command's module and run its ``main``."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+from typing import TYPE_CHECKING
+
+import lenet_mp
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+COMMANDS = {
+    "prepare": "turn images, by lists or class folders, into shards",
+    "train": "train a model; also under mpirun",
+    "evaluate": "accuracy, per-class figures and confusion matrix of a run",
+    "predict": "classify images",
+    "features": "feature maps of an image",
+    "export": "the weights of a run, by layer name",
+    "summary": "a model's layers, parameters and connections",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command that the first argument names; returns its exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    name = arguments[0] if arguments else "--help"
+    if name in ("-h", "--help"):
+        print(_help())
+        return 0
+    if name == "--version":
+        print(f"lenet-mp {lenet_mp.__version__}")
+        return 0
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else "'lenet-mp --help' lists the commands"
+        print(f"lenet-mp: error: there is no command '{name}'; {hint}", file=sys.stderr)
+        return 2
+    module = importlib.import_module(f"lenet_mp.{name}")
+    code: int = module.main(arguments[1:])
+    return code
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:{width}}  {text}" for name, text in COMMANDS.items()]
+    return "\n".join([
+        "usage: lenet-mp COMMAND [OPTION...]",
+        "",
+        "Train small convolutional image classifiers on CPUs, on one process or many.",
+        "",
+        *lines,
+        "",
+        "'lenet-mp COMMAND --help' explains a command; 'python -m lenet_mp.COMMAND' is the same.",
+    ])  # fmt: skip
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

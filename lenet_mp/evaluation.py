@@ -1,0 +1,80 @@
+"""Loss and accuracy over whole splits, shared out over the ranks, in exact integers."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lenet_mp.batches import Batches
+from lenet_mp.plan import COUNTS, LOSS, QUANTUM, SAMPLES, TOP1, TOP5, Plan
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from lenet_mp.comm import Comm
+    from lenet_mp.shards import Split
+
+    Parameters = NDArray[np.float32]
+
+CHUNK = 512
+"""Samples of one call to the engine: enough to feed many threads, few enough to let signals in between."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Figures over ``samples`` samples: mean cross-entropy, and shares of samples (0..1) right at rank 1 and 5."""
+
+    samples: int
+    loss: float
+    top1: float
+    top5: float
+
+    @classmethod
+    def from_counts(cls, counts: NDArray[np.int64]) -> Scores:
+        """Divide the summed counts (5,) of a plan."""
+        samples = int(counts[SAMPLES])
+        if not samples:
+            return cls(0, math.nan, math.nan, math.nan)
+        loss = int(counts[LOSS]) * QUANTUM / samples
+        return cls(samples, loss, int(counts[TOP1]) / samples, int(counts[TOP5]) / samples)
+
+
+def evaluate(plan: Plan, parameters: Parameters, splits: Sequence[Split], comm: Comm) -> Scores:
+    """Return the scores over all samples of ``splits``, each counted once.
+
+    Every rank takes a contiguous part of the samples and adds up integers; so the result does not depend on the
+    number of ranks. All ranks get it.
+    """
+    samples = sum(split.count for split in splits)
+    first, last = samples * comm.rank // comm.size, samples * (comm.rank + 1) // comm.size
+    counts = np.zeros(COUNTS, np.int64)
+    for images, labels in _chunks(splits, first, last):
+        part = np.zeros(COUNTS, np.int64)
+        plan.evaluate(parameters, images, labels, totals=part)
+        counts += part
+    comm.allreduce(counts)
+    return Scores.from_counts(counts)
+
+
+def logits(plan: Plan, parameters: Parameters, split: Split) -> NDArray[np.float32]:
+    """Return the logits (N, classes) of all samples of ``split``."""
+    result = [plan.forward(parameters, images) for images, _ in _chunks([split], 0, split.count)]
+    return np.concatenate(result)
+
+
+def _chunks(
+    splits: Sequence[Split], first: int, last: int
+) -> Iterator[tuple[NDArray[np.uintp], NDArray[np.int32]]]:
+    """Yield addresses and labels of samples ``first`` to ``last`` of the splits' sequence."""
+    ends = np.cumsum([split.count for split in splits])
+    starts = ends - [split.count for split in splits]
+    batches = Batches(splits)
+    for low in range(first, last, CHUNK):
+        place = np.arange(low, min(low + CHUNK, last))
+        index = np.searchsorted(ends, place, side="right")
+        yield batches.gather(index, place - starts[index])

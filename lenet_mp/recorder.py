@@ -1,0 +1,180 @@
+"""What rank 0 does beside training: print, write the run folder, draw curves and feature maps."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from lenet_mp import checkpoint, environment, feature_maps, plots, run_folder
+from lenet_mp.console import epoch_line
+from lenet_mp.normalization import scale_and_offset
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from lenet_mp.console import Console
+    from lenet_mp.evaluation import Scores
+    from lenet_mp.images import ImagePixels
+    from lenet_mp.run_folder import RunFolder
+    from lenet_mp.shards import Dataset, Split
+    from lenet_mp.trainer import Trainer
+
+FEATURE_EPOCHS = (1, 6)
+"""Epochs after which feature maps are saved, beside the last one."""
+
+
+class Silent:
+    """The recorder of the other ranks: rank 0 alone prints and writes."""
+
+    def step_done(self, trainer: Trainer) -> None:
+        """Do nothing."""
+
+    def epoch_done(self, trainer: Trainer) -> None:
+        """Do nothing."""
+
+    def stopped(self, trainer: Trainer) -> None:
+        """Do nothing."""
+
+    def best_weights(self) -> None:
+        """Leave it to rank 0."""
+
+    def tested(self, trainer: Trainer, results: dict[str, Scores]) -> None:
+        """Do nothing."""
+
+
+class RunRecorder:
+    """Rank 0's recorder.
+
+    Parameters
+    ----------
+    folder : RunFolder
+    console : Console
+    image : (H, W, C) uint8
+        Whose feature maps are saved.
+    """
+
+    def __init__(self, folder: RunFolder, console: Console, image: ImagePixels) -> None:
+        self._folder = folder
+        self._console = console
+        self._image = image
+
+    @classmethod
+    def start(cls, trainer: Trainer, folder: RunFolder, console: Console, image: ImagePixels) -> RunRecorder:
+        """Print a run's first lines and write its options and environment."""
+        surroundings = environment.describe(trainer.comm, trainer.plan)
+        folder.write_config(asdict(trainer.config))
+        folder.write_json("env.json", surroundings)
+        for line in first_lines(trainer, surroundings, folder):
+            console.say(line)
+            folder.log(line)
+        return cls(folder, console, image)
+
+    def step_done(self, trainer: Trainer) -> None:
+        """Move the progress display."""
+        running = trainer.running
+        self._console.advance(trainer.epoch + 1, running.samples, running.loss)
+
+    def epoch_done(self, trainer: Trainer) -> None:
+        """Print the epoch's line; write metrics, checkpoints, curves and, after some epochs, feature maps."""
+        row = trainer.history[-1]
+        self._console.epoch(row)
+        self._folder.log(epoch_line(row, trainer.config.epochs))
+        self._folder.write_metrics(trainer.history)
+        self._folder.save(trainer.checkpoint(), best=is_best(trainer.history))
+        self.draw_curves(trainer)
+        if trainer.epoch in (*FEATURE_EPOCHS, trainer.config.epochs):
+            self._optional("feature maps", lambda: self._save_feature_maps(trainer))
+
+    def stopped(self, trainer: Trainer) -> None:
+        """Save the unfinished epoch and say how to go on."""
+        self._folder.save(trainer.checkpoint(), best=False)
+        line = (
+            f"stopped in epoch {trainer.epoch + 1} after step {trainer.step} of {trainer.loader.steps}; "
+            f"go on with: --resume {self._folder.path}"
+        )
+        self._console.say(line)
+        self._folder.log(line)
+
+    def best_weights(self) -> NDArray[np.float32]:
+        """Read the best weights back."""
+        return checkpoint.load(run_folder.find_checkpoint(self._folder.path, "best")).parameters
+
+    def draw_curves(self, trainer: Trainer, test: Scores | None = None) -> None:
+        """Draw loss and accuracies by epoch, with the test accuracy once it is known."""
+        title = f"model {trainer.network.model.name}, {trainer.loader.samples:,} images"
+        path = self._folder.path / "curves.png"
+        top1 = test.top1 if test else None
+        self._optional("curves", lambda: plots.draw_curves(trainer.history, path, title=title, test_top1=top1))
+
+    def tested(self, trainer: Trainer, results: dict[str, Scores]) -> None:
+        """Print and write the test scores, and say where everything is."""
+        for which, scores in results.items():
+            line = f"test ({which} weights): top-1 {scores.top1:.2%}  top-5 {scores.top5:.2%}  loss {scores.loss:.4f}"
+            self._console.say(line)
+            self._folder.log(line)
+        if results:
+            self._folder.write_json("test.json", {which: asdict(scores) for which, scores in results.items()})
+            self.draw_curves(trainer, results["last"])
+        self._console.say(f"results: {self._folder.path} (curves.png, metrics.csv, features/, best.ckpt)")
+
+    def _save_feature_maps(self, trainer: Trainer) -> None:
+        scale, offset = scale_and_offset(trainer.config.normalize)
+        maps = feature_maps.compute(trainer.network, trainer.parameters, self._image, scale, offset)
+        folder = self._folder.path / "features" / f"epoch-{trainer.epoch:02d}"
+        feature_maps.save(maps, self._image, folder, channel_order=trainer.dataset.channel_order)
+
+    def _optional(self, what: str, draw: Callable[[], object]) -> None:
+        """Draw a picture; a picture that fails never ends a training run."""
+        try:
+            draw()
+        except Exception as error:  # noqa: BLE001 - whatever a plotting library raises
+            line = f"warning: no {what} this time ({type(error).__name__}: {error}); training goes on"
+            print(line, file=sys.stderr, flush=True)
+            self._folder.log(line)
+
+
+def first_lines(trainer: Trainer, surroundings: dict[str, Any], folder: RunFolder) -> list[str]:
+    """Say what is trained, on what, with what, and where the results go."""
+    network, data, loader, config = trainer.network, trainer.dataset, trainer.loader, trainer.config
+    height, width, channels = network.input_shape
+    held_out = [f"{split.count:,} {name}" for name, split in _held_out(data) if split]
+    size, threads, cores = trainer.comm.size, trainer.plan.threads, surroundings["cores"]
+    counts = ", ".join([f"{loader.samples:,} training images", *held_out])
+    library = f", {trainer.comm.library}" if trainer.comm.library else ""
+    steps = f"{loader.steps} steps an epoch, {loader.streams} streams"
+    lines = [
+        f"model {network.model.name}: {network.parameter_count:,} parameters, {network.classes} classes",
+        f"data {data.folder}: {counts}, {height} x {width} x {channels}",
+        f"{plural(size, 'rank')} x {plural(threads, 'thread')} on {plural(cores, 'core')}, {trainer.plan.isa}{library}",
+        f"batch size {config.batch_size} over all ranks, {steps}, seed {config.seed}",
+        f"run folder {folder.path}",
+    ]
+    if trainer.comm.local_size * threads > cores:
+        lines.append(f"note: {plural(trainer.comm.local_size, 'rank')} x {threads} share {plural(cores, 'core')}")
+    if size > loader.streams:
+        lines.append(f"note: {size - loader.streams} ranks have no work: there are only {loader.streams} --streams")
+    if trainer.epoch or trainer.step:
+        lines.append(f"resumed after epoch {trainer.epoch}, step {trainer.step}")
+    return lines
+
+
+def plural(number: int, noun: str) -> str:
+    """Return ``1 rank``, ``2 ranks``, ..."""
+    return f"{number} {noun}" + "s" * (number != 1)
+
+
+def _held_out(data: Dataset) -> list[tuple[str, Split | None]]:
+    return [("validation", data.validation), ("test", data.test)]
+
+
+def is_best(history: list[dict[str, float]]) -> bool:
+    """Whether the last epoch is the best so far, by validation accuracy or else training loss; ties go to the first."""
+
+    def merit(row: dict[str, float]) -> float:
+        return -row["loss"] if row["val_top1"] is None else row["val_top1"]
+
+    return all(merit(history[-1]) > merit(row) for row in history[:-1])

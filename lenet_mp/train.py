@@ -1,0 +1,198 @@
+"""``lenet-mp train``: train a model, in one process or under ``mpirun -n N``."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lenet_mp import agreement, checkpoint, comm, config, run_folder, threads
+from lenet_mp.cli import Parser, command
+from lenet_mp.config import Config
+from lenet_mp.console import MODES, Console
+from lenet_mp.errors import CheckpointError, UsageError
+from lenet_mp.model_files import find_model
+from lenet_mp.network import compile_network
+from lenet_mp.run_folder import RunFolder
+from lenet_mp.shards import open_dataset
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from lenet_mp.checkpoint import Checkpoint
+    from lenet_mp.comm import Comm
+    from lenet_mp.evaluation import Scores
+    from lenet_mp.models import Model
+    from lenet_mp.images import ImagePixels
+    from lenet_mp.trainer import Recorder, Trainer
+
+RUNS = Path("runs")
+EPILOG = """examples:
+  python -m lenet_mp.train                                    a small sample of real images, model 1
+  mpirun -n 4 python -m lenet_mp.train --model 2 --data data/
+  python -m lenet_mp.train --resume runs/model-1-1 --epochs 20
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Make the parser: one option for each field of :class:`Config`, and where to read and write."""
+    parser = Parser("train", description="Train a model on shards of images.", epilog=EPILOG)
+    for option in fields(Config):
+        limits = option.metadata
+        parser.add_argument(
+            config.flag(option.name),
+            dest=option.name,
+            type=type(option.default),
+            choices=limits.get("choices"),
+            metavar=None if "choices" in limits else type(option.default).__name__.upper(),
+            default=argparse.SUPPRESS,
+            help=f"{limits['help']} (default: {option.default})" if option.default != "" else limits["help"],
+        )
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="run folder (default: a new one in runs/)")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file with options; the command line wins")
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const="newest",
+        metavar="RUN",
+        help="go on with this run folder or checkpoint; without RUN: --out or the newest; 'auto': so, or start anew",
+    )
+    parser.add_argument("--progress", choices=MODES, default="auto", help="display while training (default: auto)")
+    return parser
+
+
+@command("train")
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; all ranks end together whatever happens to one of them."""
+    world = comm.connect()
+    with comm.ending_together(world, "lenet-mp train"), _only_rank_0_prints(world):
+        arguments = vars(build_parser().parse_args(argv))
+        place = Place(**{name: arguments.pop(name) for name in ("out", "resume", "progress")})
+        file = arguments.pop("config")
+        return run(world, (config.read_options(file) if file else {}) | arguments, place)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run is written and what it continues: the options that do not touch its result."""
+
+    out: Path | None
+    resume: str | None
+    progress: str
+
+    def saved_run(self) -> Path | None:
+        """Find the checkpoint to go on from; None to start anew."""
+        if self.resume is None:
+            return None
+        if self.resume in ("newest", "auto"):
+            folder = self.out or run_folder.newest(RUNS)
+            if self.resume == "auto" and not (folder and (folder / run_folder.LAST).is_file()):
+                return None
+            if folder is None:
+                raise UsageError(f"nothing to resume: {RUNS}/ has no run; name a run folder after --resume")
+            return run_folder.find_checkpoint(folder, "last")
+        return run_folder.find_checkpoint(Path(self.resume), "last")
+
+    def open_folder(self, trainer: Trainer, saved_in: Path | None) -> RunFolder:
+        """Make the run's folder, or take the one of the run that goes on."""
+        if saved_in and self.out in (None, saved_in.parent):
+            return RunFolder(saved_in.parent)
+        out = self.out or run_folder.new_path(RUNS, f"model-{trainer.network.model.name}")
+        return RunFolder.create(out, reuse=self.resume == "auto")
+
+
+def run(world: Comm, options: dict[str, Any], place: Place) -> int:
+    """Train as ``options`` say; every rank calls this. Returns the exit code."""
+    saved_in = world.broadcast(place.saved_run() if world.rank == 0 else None)
+    saved = checkpoint.load(saved_in) if saved_in else None
+    settings = config.resumed(_saved_settings(saved), options) if saved else Config(**options)
+    trainer = _make_trainer(world, settings, saved)
+    agreement.check(trainer)
+    recorder = _make_recorder(trainer, place, saved_in)
+    world.rest()
+    code = trainer.fit(recorder)
+    if code == 0:
+        recorder.tested(trainer, _test(trainer, recorder))
+    return code
+
+
+def _saved_settings(saved: Checkpoint) -> Config:
+    try:
+        return Config(**saved.config)
+    except TypeError as error:
+        raise CheckpointError(f"the saved run has other options than this version: {error}") from error
+
+
+def _make_trainer(world: Comm, settings: Config, saved: Checkpoint | None) -> Trainer:
+    thread_count = threads.choose(world.local_size)
+    # Only now: OpenMP reads its environment when the engine is loaded.
+    from lenet_mp.trainer import Trainer  # noqa: PLC0415
+
+    model = saved.model if saved else find_model(settings.model)
+    if not settings.data:
+        sample_folder = world.broadcast(_prepare_sample(model) if world.rank == 0 else None)
+        settings = replace(settings, data=str(sample_folder))
+    dataset = open_dataset(settings.data)
+    network = compile_network(model, dataset.image_shape, dataset.classes)
+    trainer = Trainer(settings, network, dataset, world, thread_count)
+    if saved:
+        trainer.restore(saved)
+    return trainer
+
+
+def _prepare_sample(model: Model) -> Path:
+    from lenet_mp import sample  # noqa: PLC0415 - rank 0 alone, and only without --data
+
+    return sample.prepare(size=model.input_shape[0])
+
+
+def _make_recorder(trainer: Trainer, place: Place, saved_in: Path | None) -> Recorder:
+    from lenet_mp import recorder  # noqa: PLC0415 - draws with the engine, see above
+
+    if trainer.comm.rank:
+        return recorder.Silent()
+    image = _feature_image(trainer)
+    folder = place.open_folder(trainer, saved_in)
+    launched = trainer.comm.size > 1
+    samples, epochs = trainer.loader.samples, trainer.config.epochs
+    console = Console(place.progress, launched=launched, epochs=epochs, samples=samples)
+    return recorder.RunRecorder.start(trainer, folder, console, image)
+
+
+def _feature_image(trainer: Trainer) -> ImagePixels:
+    """Load the image whose feature maps are saved: the chosen file, or the first of the validation split."""
+    dataset = trainer.dataset
+    if trainer.config.feature_image:
+        from lenet_mp.images import load_image  # noqa: PLC0415 - Pillow, only where a file was named
+
+        height, width, channels = dataset.image_shape
+        path, order = Path(trainer.config.feature_image), dataset.channel_order
+        return load_image(path, size=(height, width), channels=channels, channel_order=order)
+    return (dataset.validation or dataset.train[0]).images[0].copy()
+
+
+def _test(trainer: Trainer, recorder: Recorder) -> dict[str, Scores]:
+    """Score the last and the best weights on the test split, where there is one."""
+    results = {}
+    for which, weights in (("last", trainer.parameters), ("best", recorder.best_weights())):
+        weights = trainer.comm.broadcast(weights)  # noqa: PLW2901 - rank 0's, for all
+        scores = trainer.evaluate("test", weights)
+        if scores:
+            results[which] = scores
+    return results
+
+
+@contextlib.contextmanager
+def _only_rank_0_prints(world: Comm) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        if world.rank:
+            null = stack.enter_context(Path(os.devnull).open("w", encoding="utf-8"))
+            stack.enter_context(contextlib.redirect_stdout(null))
+        yield
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,219 @@
+"""The training loop: loader, step, allreduce, update; after every epoch, validation and a word to the recorder."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from lenet_mp.batches import Batches
+from lenet_mp.checkpoint import Checkpoint
+from lenet_mp.errors import CheckpointError, DivergenceError
+from lenet_mp.evaluation import Scores, evaluate
+from lenet_mp.loader import GROUP_SIZE, Loader, default_streams
+from lenet_mp.normalization import scale_and_offset
+from lenet_mp.optimizer import Momentum
+from lenet_mp.plan import COUNTS, QUANTUM, REFUSED, Plan
+from lenet_mp.stopping import StopRequest, exit_code
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from lenet_mp.comm import Comm
+    from lenet_mp.config import Config
+    from lenet_mp.network import Network
+    from lenet_mp.shards import Dataset
+
+LARGEST_TOTAL = 2.0**62 * QUANTUM
+"""Bound of a summed gradient; the groups of a step share it, so that no sum of theirs overflows 64 bits."""
+
+
+class Recorder(Protocol):
+    """Who is told of a run's progress: on rank 0 it writes and prints, on the others it does nothing."""
+
+    def step_done(self, trainer: Trainer) -> None:
+        """After every step."""
+
+    def epoch_done(self, trainer: Trainer) -> None:
+        """After every epoch; its figures are the last row of ``trainer.history``."""
+
+    def stopped(self, trainer: Trainer) -> None:
+        """After the last step of a run that was asked to stop."""
+
+    def best_weights(self) -> NDArray[np.float32] | None:
+        """Return the best weights so far (P,), on rank 0."""
+
+    def tested(self, trainer: Trainer, results: dict[str, Scores]) -> None:
+        """At the end, with the test scores of the ``last`` and the ``best`` weights."""
+
+
+class Trainer:
+    """One network in training on one data set, alone or as one rank of several.
+
+    Every rank holds the same weights: a step's gradients are added up as integers over all ranks, exactly, and each
+    rank makes the same update. So the weights do not depend on how many ranks or threads there are.
+
+    Attributes
+    ----------
+    parameters : (P,) float32
+    epoch, step : int
+        Epochs finished, and steps done in the one after.
+    history : list of dict
+        Figures of the finished epochs, as in ``metrics.csv``.
+    """
+
+    def __init__(self, config: Config, network: Network, dataset: Dataset, comm: Comm, threads: int) -> None:
+        self.config = config
+        self.network = network
+        self.dataset = dataset
+        self.comm = comm
+        scale, offset = scale_and_offset(config.normalize)
+        self.plan = Plan(network.layers, scale=scale, offset=offset, threads=threads)
+        self.loader = Loader(
+            [split.count for split in dataset.train],
+            batch_size=config.batch_size,
+            streams=config.streams or default_streams(config.batch_size),
+            seed=config.seed,
+        )
+        self.parameters = network.initialise(config.seed, config.init)
+        self.optimizer = Momentum(
+            network.parameter_count, momentum=config.momentum, weight_decay=config.weight_decay
+        )
+        self.epoch = self.step = 0
+        self.history: list[dict[str, Any]] = []
+        self._batches = Batches(dataset.train)
+        self._counts = np.zeros(COUNTS, np.int64)
+        # One buffer a step and one allreduce: the gradient, the counts, and what the signals ask for.
+        self._reduced = np.zeros(network.parameter_count + COUNTS + 1, np.int64)
+        self._limit = LARGEST_TOTAL / -(-config.batch_size // GROUP_SIZE)
+
+    @property
+    def running(self) -> Scores:
+        """Scores of the unfinished epoch so far, of the weights at each step."""
+        return Scores.from_counts(self._counts)
+
+    def fit(self, recorder: Recorder) -> int:
+        """Train until ``config.epochs`` are finished or a signal asks to stop.
+
+        Returns
+        -------
+        int
+            0, or the exit code that the signal stands for.
+
+        Raises
+        ------
+        DivergenceError
+            On all ranks at the same step; the weights are still those before it.
+        """
+        stop = StopRequest()
+        with stop.listening():
+            while self.epoch < self.config.epochs:
+                requested = self._finish_epoch(stop, recorder)
+                if requested:
+                    return exit_code(requested)
+        return 0
+
+    def evaluate(self, split_name: str, parameters: NDArray[np.float32] | None = None) -> Scores | None:
+        """Return scores on ``train``, ``validation`` or ``test``; None without such a split.
+
+        Of the present weights, unless other ``parameters`` (P,) are given.
+        """
+        split = getattr(self.dataset, split_name)
+        if split is None:
+            return None
+        weights = self.parameters if parameters is None else parameters
+        return evaluate(self.plan, weights, split if split_name == "train" else [split], self.comm)
+
+    def checkpoint(self) -> Checkpoint:
+        """Return the whole state; :meth:`restore` on any number of ranks continues from it to the same bits."""
+        return Checkpoint(
+            model=self.network.model,
+            input_shape=self.network.input_shape,
+            class_names=self.dataset.class_names,
+            channel_order=self.dataset.channel_order,
+            normalize=self.config.normalize,
+            config=asdict(self.config),
+            data_fingerprint=self.dataset.fingerprint,
+            history=list(self.history),
+            epoch=self.epoch,
+            step=self.step,
+            arrays={
+                "parameters": self.parameters.copy(),
+                "velocity": self.optimizer.velocity.copy(),
+                "counts": self._counts.copy(),
+            },
+        )
+
+    def restore(self, saved: Checkpoint) -> None:
+        """Take over a saved state; ``CheckpointError`` if it belongs to other data or another network."""
+        if saved.data_fingerprint != self.dataset.fingerprint:
+            raise CheckpointError(f"the saved run was on other data than {self.dataset.folder}: resume it with --data")
+        if saved.network.layers != self.network.layers:
+            raise CheckpointError("the saved run has another network: start a new run")
+        self.parameters[...] = saved.parameters
+        self.optimizer.velocity[...] = saved.arrays["velocity"]
+        self._counts[...] = saved.arrays["counts"]
+        self.epoch, self.step, self.history = saved.epoch, saved.step, list(saved.history)
+
+    def _finish_epoch(self, stop: StopRequest, recorder: Recorder) -> int:
+        """Work the epoch's remaining steps and close it; return the summed stop requests, 0 to go on."""
+        start = time.monotonic()
+        samples_before = self.running.samples
+        while self.step < self.loader.steps:
+            requested = self._work(stop)
+            recorder.step_done(self)
+            if requested:
+                recorder.stopped(self)
+                return requested
+        trained = time.monotonic()
+        rate = (self.running.samples - samples_before) / (trained - start)
+        self._close_epoch(start, rate)
+        recorder.epoch_done(self)
+        self.comm.rest()
+        return 0
+
+    def _work(self, stop: StopRequest) -> int:
+        """One step: forward and backward over this rank's samples, allreduce, update; return the stop requests."""
+        epoch = self.epoch + 1
+        part = self.loader.part(epoch, self.step, self.comm.rank, self.comm.size)
+        batch = self._batches.gather(part.shards, part.rows)
+        if self.step + 1 < self.loader.steps:
+            self._batches.prefetch(self.loader.part(epoch, self.step + 1, self.comm.rank, self.comm.size).shards)
+        totals = self._reduced[:-1]
+        self.plan.step(
+            self.parameters, batch.images, batch.labels, part.group_starts, limit=self._limit, totals=totals
+        )
+        self._reduced[-1] = stop.value
+        self.comm.allreduce(self._reduced)
+        gradient, counts = np.split(totals, [self.network.parameter_count])
+        where = f"epoch {epoch}, step {self.step + 1} of {self.loader.steps}"
+        if counts[REFUSED]:
+            raise DivergenceError(f"the gradient is not finite or too large in {where}: set a lower --lr")
+        self.optimizer.update(self.parameters, (gradient * QUANTUM).astype(np.float32), self.config.rates[self.epoch])
+        if not np.isfinite(self.parameters).all():
+            raise DivergenceError(f"the weights are not finite after {where}: set a lower --lr")
+        self._counts += counts
+        self.step += 1
+        return int(self._reduced[-1])
+
+    def _close_epoch(self, start: float, images_per_second: float) -> None:
+        """Validate, add the epoch's row to the history, and turn to the next epoch."""
+        running = self.running
+        full = self.config.train_accuracy == "full"
+        train = (self.evaluate("train") if full else None) or running
+        validation = self.evaluate("validation")
+        self.history.append({
+            "epoch": self.epoch + 1,
+            "lr": self.config.rates[self.epoch],
+            "loss": running.loss,
+            "train_top1": train.top1,
+            "val_top1": validation.top1 if validation else None,
+            "val_top5": validation.top5 if validation else None,
+            "seconds": round(time.monotonic() - start, 3),
+            "images_per_second": round(images_per_second, 1),
+        })  # fmt: skip
+        self.epoch += 1
+        self.step = 0
+        self._counts[...] = 0
