@@ -1,61 +1,175 @@
-"""Writing shards: the original's file and dataset names, built in memory, then put in place atomically.
+"""Writing shards: the original's file and dataset names, uint8 images in one piece, put in place atomically.
 
 HDF5 ends with a segmentation fault when the disk fills under its hands, and leaves an unreadable file when the process
-is killed. So it only ever writes to memory here, and the finished bytes reach the disk in one atomic step.
+is killed. So it never touches the disk here. It lays out the file in memory, with the images' place reserved and not
+written (``_Layout``); the images go to the disk without it, block by block, and the laid-out rest is added at the
+end. Memory holds one block, however large the file.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
 
-from lenet_mp.files import write_atomically
+from lenet_mp.errors import DataError
+from lenet_mp.files import replaced
 from lenet_mp.manifest import ShardEntry
 from lenet_mp.shard_file import FORMAT, FORMAT_ATTRIBUTE, SUFFIXES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
+    from typing import BinaryIO
 
     from lenet_mp.pixels import Pixels
     from lenet_mp.shard_file import Labels
 
+    Block = tuple[str, Pixels, Labels]
+
 _PAGE = 4096
 
 
-def encode_shard(splits: Mapping[str, tuple[Pixels, Labels]], *, channel_order: str) -> memoryview:
-    """Bytes of an H5 file with the given splits; the same input gives the same bytes (in one HDF5 version).
+def write_shard(
+    path: Path, blocks: Iterable[Block], *, image_shape: tuple[int, int, int], channel_order: str
+) -> ShardEntry:
+    """Write one H5 file and return its manifest entry; the same blocks give the same bytes (in one HDF5 version).
 
     Parameters
     ----------
-    splits : {"train" | "validation" | "test": (images, labels)}
-        images (N, H, W, C) uint8, labels (N,) int32; empty splits are left out.
+    path : Path
+        Holds the old file or the new one at any moment.
+    blocks : iterable of (split, images, labels)
+        images (n, H, W, C) uint8, labels (n,) int32; all blocks of one split follow each other. Each is written
+        before the next is asked for.
+    image_shape : (H, W, C)
     channel_order : "RGB", "BGR" or "L"
+
+    Raises
+    ------
+    OutputError
+        If the disk is full or fails; nothing is left behind.
+    DataError
+        If the blocks hold no image at all.
     """
-    buffer = io.BytesIO()
-    # The newest file format keeps a checksum of all its metadata; a flipped bit there is an error, never other data.
-    # Large datasets begin on a page, as a mapping of the file does.
-    with h5py.File(buffer, "w", libver="latest", alignment_threshold=_PAGE, alignment_interval=_PAGE) as file:
-        file.attrs[FORMAT_ATTRIBUTE] = np.int32(FORMAT)
-        file.attrs["channel_order"] = np.bytes_(channel_order)
-        for split, (images, labels) in splits.items():
-            if len(labels) == 0:
+    labels: dict[str, list[Labels]] = {}
+    with replaced(path) as temporary, temporary.open("w+b") as file:
+        for split, images, values in blocks:
+            if len(values) == 0:
                 continue
-            suffix = SUFFIXES[split]
-            file.attrs["image_shape"] = np.array(images.shape[1:], np.int32)
-            # Contiguous (h5py's default without chunks), so that the file can be mapped as the array it holds.
-            file.create_dataset(f"image_{suffix}", data=images)
-            file.create_dataset(f"label_{suffix}", data=labels.astype("<i4"))
-    return buffer.getbuffer()
+            if split not in labels:
+                labels[split] = []
+                # A split's place depends on those before it alone, so its own size may still be open: 1 will do.
+                counts = {known: sum(map(len, parts)) or 1 for known, parts in labels.items()}
+                file.seek(_Layout(counts, image_shape, channel_order).offsets[split])
+            labels[split].append(values)
+            file.write(np.ascontiguousarray(images).data)
+        if not labels:
+            raise DataError(f"{path}: none of its images can be used; give a larger --shard-size")
+        joined = {split: np.concatenate(parts) for split, parts in labels.items()}
+        counts = {split: len(values) for split, values in joined.items()}
+        _Layout(counts, image_shape, channel_order, joined).write(file)
+        file.flush()
+        file.seek(0)
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        size = file.seek(0, io.SEEK_END)
+    return ShardEntry(path.name, counts, size, digest)
 
 
-def write_shard(path: Path, splits: Mapping[str, tuple[Pixels, Labels]], *, channel_order: str) -> ShardEntry:
-    """Write one H5 file atomically and return its manifest entry; ``OutputError`` if the disk refuses."""
-    data = encode_shard(splits, channel_order=channel_order)
-    counts = {split: len(labels) for split, (_, labels) in splits.items() if len(labels)}
-    write_atomically(path, data)
-    return ShardEntry(path.name, counts, len(data), hashlib.sha256(data).hexdigest())
+class _Layout:
+    """Everything of an H5 file but its images' bytes.
+
+    Attributes
+    ----------
+    offsets : where in the file each split's images begin; always behind those of the splits before it
+    """
+
+    def __init__(
+        self,
+        counts: Mapping[str, int],
+        image_shape: tuple[int, int, int],
+        channel_order: str,
+        labels: Mapping[str, Labels] | None = None,
+    ) -> None:
+        self._memory = _Pieces()
+        self.offsets: dict[str, int] = {}
+        # The newest file format keeps a checksum of all its metadata: a flipped bit there is an error, never other
+        # data. Everything begins on a page, so that places do not depend on what is small enough to be put together.
+        with h5py.File(self._memory, "w", libver="latest", alignment_threshold=1, alignment_interval=_PAGE) as file:
+            file.attrs[FORMAT_ATTRIBUTE] = np.int32(FORMAT)
+            file.attrs["channel_order"] = np.bytes_(channel_order)
+            file.attrs["image_shape"] = np.array(image_shape, np.int32)
+            for split, count in counts.items():
+                self.offsets[split] = _reserve(file, f"image_{SUFFIXES[split]}", (count, *image_shape))
+                values = labels[split] if labels else np.zeros(count)
+                file.create_dataset(f"label_{SUFFIXES[split]}", data=values.astype("<i4"))
+
+    def write(self, file: BinaryIO) -> None:
+        """Add the laid-out parts to a file that holds the images."""
+        for offset, data in self._memory.pieces:
+            file.seek(offset)
+            file.write(data)
+        file.truncate(self._memory.size)
+
+
+def _reserve(file: h5py.File, name: str, shape: tuple[int, ...]) -> int:
+    """Create a contiguous uint8 dataset whose bytes are allocated but not written; return their offset."""
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    properties.set_layout(h5py.h5d.CONTIGUOUS)
+    properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    properties.set_obj_track_times(False)  # the bytes must not depend on the time of day
+    space = h5py.h5s.create_simple(shape)
+    dataset = h5py.h5d.create(file.id, name.encode(), h5py.h5t.STD_U8LE, space, properties)
+    return int(dataset.get_offset())
+
+
+class _Pieces(io.RawIOBase):
+    """A file in memory that keeps what was written and nothing of the gaps."""
+
+    def __init__(self) -> None:
+        self.pieces: list[tuple[int, bytes]] = []
+        self.size = 0
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size}[whence]
+        self._position = start + offset
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def write(self, data: Any, /) -> int:
+        piece = bytes(data)
+        self.pieces.append((self._position, piece))
+        self._position += len(piece)
+        self.size = max(self.size, self._position)
+        return len(piece)
+
+    def readinto(self, buffer: Any, /) -> int:
+        view = memoryview(buffer).cast("B")
+        view[:] = bytes(len(view))
+        first, last = self._position, self._position + len(view)
+        for offset, piece in self.pieces:
+            low, high = max(first, offset), min(last, offset + len(piece))
+            if low < high:
+                view[low - first : high - first] = piece[low - offset : high - offset]
+        self._position = last
+        return len(view)
+
+    def truncate(self, size: int | None = None, /) -> int:
+        self.size = self._position if size is None else size
+        return self.size

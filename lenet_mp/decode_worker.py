@@ -1,0 +1,103 @@
+"""The decoding process: takes file names from a pipe, puts pixels into shared memory, answers with what it found.
+
+Decoding is where hostile bytes meet C code, so it happens in a process that may die: its address space is limited,
+and so is the processor time of one image. :mod:`lenet_mp.decode_pool` starts it, feeds it and notices its death.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import resource
+import signal
+import sys
+import time
+import warnings
+from multiprocessing.connection import Connection
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from lenet_mp.errors import DataError
+from lenet_mp.images import Decoder, ImagePixels, read_regular
+
+SECONDS_PER_IMAGE = 60
+"""Processor time after which an image is given up, and its process with it."""
+SPARE_BYTES = 1 << 30
+"""Address space for decoding, beside what the process has after start; an image of 50 million pixels needs 0.8 GB."""
+
+
+class Outcome(NamedTuple):
+    """What became of one image.
+
+    Attributes
+    ----------
+    slot : int
+        Where its pixels lie, if it was decoded.
+    reason : str
+        Why it was not; empty if it was.
+    digest : str
+        SHA-256 (hex) of the file's bytes; empty if it could not be read.
+    sums, squares : (C,) exact sums of the pixels and of their squares, by channel
+    """
+
+    slot: int
+    reason: str
+    digest: str = ""
+    sums: tuple[int, ...] = ()
+    squares: tuple[int, ...] = ()
+
+
+def main() -> None:
+    """Serve until the pipe closes: ``(slot, file)`` lists in, ``Outcome`` lists out."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
+    warnings.simplefilter("ignore", UserWarning)  # Pillow on damaged EXIF blocks, which do no harm
+    pipe = Connection(int(sys.argv[2]))
+    decoder: Decoder = pipe.recv()
+    memory = mmap.mmap(int(sys.argv[3]), 0)
+    shape = (*decoder.size, decoder.channels)
+    slots = np.frombuffer(memory, np.uint8).reshape(-1, *shape)
+    _limit_memory()
+    while True:
+        try:
+            tasks = pipe.recv()
+        except (EOFError, ConnectionError):
+            return
+        pipe.send([_decode(decoder, slot, file, slots) for slot, file in tasks])
+
+
+def _decode(decoder: Decoder, slot: int, file: str, slots: np.ndarray) -> Outcome:
+    _limit_seconds()
+    digest = ""
+    try:
+        data = read_regular(file, follow_links=False)
+        digest = hashlib.sha256(data).hexdigest()
+        pixels = decoder.decode(data)
+    except DataError as error:
+        return Outcome(slot, str(error), digest)
+    except MemoryError:
+        return Outcome(slot, "needs too much memory", digest)
+    slots[slot] = pixels
+    return Outcome(slot, "", digest, *_moments(pixels))
+
+
+def _moments(pixels: ImagePixels) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Exact sums of the values and of their squares, by channel."""
+    channels = pixels.shape[2]
+    image = Image.fromarray(pixels[:, :, 0] if channels == 1 else pixels)
+    counts = np.array(image.histogram(), np.int64).reshape(channels, 256)
+    values = np.arange(256, dtype=np.int64)
+    return tuple((counts @ values).tolist()), tuple((counts @ values**2).tolist())
+
+
+def _limit_memory() -> None:
+    with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123 - no regular file
+        pages = int(file.read().split()[0])
+    limit = pages * resource.getpagesize() + SPARE_BYTES
+    resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
+
+
+def _limit_seconds() -> None:
+    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time()) + SECONDS_PER_IMAGE, hard))

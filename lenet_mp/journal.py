@@ -1,0 +1,98 @@
+"""The preparation's journal: which files of a data set are finished, so that a killed run can go on.
+
+One JSON line says what job it is, then one line follows for every file that is in place. A torn last line (the process
+died while writing it) does not count: that file is made again, to the same bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from lenet_mp.files import output_error, write_atomically
+from lenet_mp.manifest import ShardEntry
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NAME = ".prepare.jsonl"
+
+
+@dataclass
+class FileRecord:
+    """What a finished file holds and what was found while it was made.
+
+    Attributes
+    ----------
+    entry : ShardEntry
+    inputs : digest of the source files' sizes and times, so that a repaired image is looked at again
+    rejected : [where, reason] of every image left out
+    digests : SHA-256 (hex) of every source file, empty where it could not be read, in the order of the job
+    used : whether each source's image is in the file, in the same order
+    sums, squares : exact sums over all pixels of the training images in it, by channel
+    """
+
+    entry: ShardEntry
+    inputs: str
+    rejected: list[list[str]] = field(default_factory=list)
+    digests: list[str] = field(default_factory=list)
+    used: list[bool] = field(default_factory=list)
+    sums: list[int] = field(default_factory=list)
+    squares: list[int] = field(default_factory=list)
+
+
+class Journal:
+    """The records of one job in one folder, kept on disk."""
+
+    def __init__(self, folder: Path, job: str) -> None:
+        self.path = folder / NAME
+        self.records: dict[str, FileRecord] = {}
+        if not self._load(job):
+            self.records = {}
+            write_atomically(self.path, _line({"job": job}))
+
+    def add(self, record: FileRecord) -> None:
+        """Keep a record; it is on the disk when this returns."""
+        self.records[record.entry.name] = record
+        # Earlier torn lines end here: a line of its own is the only thing that is ever parsed.
+        data = b"\n" + _line(asdict(record))
+        try:
+            with self.path.open("ab", buffering=0) as file:
+                file.write(data)
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise output_error(self.path, error) from error
+
+    def remove(self) -> None:
+        """Delete the journal of a job that is complete."""
+        with contextlib.suppress(OSError):
+            self.path.unlink()
+
+    def _load(self, job: str) -> bool:
+        """Read the records if the journal is there and of this job."""
+        try:
+            lines = self.path.read_bytes().splitlines()
+        except OSError:
+            return False
+        documents = [document for line in lines if (document := _parse(line))]
+        if not documents or documents[0].get("job") != job:
+            return False
+        for document in documents[1:]:
+            with contextlib.suppress(KeyError, TypeError):
+                record = FileRecord(**{**document, "entry": ShardEntry(**document["entry"])})
+                self.records[record.entry.name] = record
+        return True
+
+
+def _line(document: dict[str, Any]) -> bytes:
+    return (json.dumps(document) + "\n").encode("ascii")
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    with contextlib.suppress(ValueError):
+        document = json.loads(line)
+        return document if isinstance(document, dict) else None
+    return None
