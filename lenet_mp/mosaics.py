@@ -14,8 +14,6 @@ from lenet_mp.figures import PLAIN_TEXT
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
 MAX_TILES = 256
@@ -73,6 +71,45 @@ class Grid:
         return top, MARGIN + column * (self.tile[1] + GAP)
 
 
+class _Sheet:
+    """White paper of exactly so many pixels; tiles are put down as an array, text on top of it."""
+
+    def __init__(self, grid: Grid, title: str, *, right: int = 0) -> None:
+        height, width = grid.size
+        # A title that is wider than the grid needs its own room: about 8.5 pixels a letter.
+        width = max(width + right, math.ceil(8.5 * len(title))) + 2 * MARGIN
+        height += TITLE + MARGIN - GAP
+        self._grid = grid
+        self._paper = np.full((height, width, 3), 255, np.uint8)
+        self._figure = figures.new_figure(width / figures.DPI, height / figures.DPI, exact=True)
+        self.write(MARGIN, TITLE / 2 + 2, title, size=8, align="center", weight="bold")
+
+    def tile(self, index: int, pixels: NDArray[np.uint8], label: str = "") -> None:
+        """Put (H, W, 3) pixels down as tile number ``index``, enlarged, with ``label`` above."""
+        grid = self._grid
+        top, left = grid.corner(index)
+        shown = pixels[:: grid.step, :: grid.step]
+        self.put(top, left, shown.repeat(grid.zoom, axis=0).repeat(grid.zoom, axis=1))
+        self.write(left, top - 3, label)
+
+    def put(self, top: int, left: int, pixels: NDArray[np.uint8]) -> None:
+        """Put pixels down as they are."""
+        self._paper[top : top + len(pixels), left : left + pixels.shape[1]] = pixels
+
+    def write(
+        self, left: float, y: float, text: str, *, size: float = 6.5, align: str = "bottom", weight: str = "normal"
+    ) -> None:
+        """Write ``text`` at so many pixels from the left and the top."""
+        height, width, _ = self._paper.shape
+        x, y = left / width, 1 - y / height
+        self._figure.text(x, y, text, fontsize=size, va=align, fontweight=weight, **PLAIN_TEXT)
+
+    def save(self, path: Path) -> None:
+        """Replace ``path`` by the sheet."""
+        self._figure.figimage(self._paper, origin="upper")
+        figures.save(self._figure, path)
+
+
 def draw_maps(maps: NDArray[np.floating], path: Path, *, title: str) -> None:
     """Draw (H, W, C) values as C numbered maps on one colour scale; ``path`` is replaced atomically.
 
@@ -81,26 +118,22 @@ def draw_maps(maps: NDArray[np.floating], path: Path, *, title: str) -> None:
     shown = np.moveaxis(maps[:, :, :MAX_TILES], 2, 0)
     limits = value_range(shown)
     grid = Grid.fit(*shown.shape)
-    figure, axes = _canvas(grid, title, right=BAR)
-    for index, values in enumerate(shown):
-        _draw_tile(axes, grid, index, values, limits)
+    sheet = _Sheet(grid, title, right=BAR)
+    for index, (values, pixels) in enumerate(zip(shown, _colored(shown, limits), strict=True)):
         low, high = value_range(values)
         spread = f"  {low:.2f} to {high:.2f}" if grid.tile[1] >= ROOMY else ""
-        _label(axes, grid, index, f"{index + 1}{spread}")
-    _draw_bar(axes, grid, limits)
-    figures.save(figure, path)
+        sheet.tile(index, pixels, f"{index + 1}{spread}")
+    _draw_bar(sheet, grid, limits)
+    sheet.save(path)
 
 
-def draw_pictures(pictures: NDArray[np.generic], path: Path, *, title: str) -> None:
-    """Draw (N, H, W, 3) or (N, H, W, 1) pictures, uint8 or floats from 0 to 1, numbered if there are several."""
+def draw_pictures(pictures: NDArray[np.uint8], path: Path, *, title: str) -> None:
+    """Draw (N, H, W, 3) or (N, H, W, 1) pictures, numbered if there are several."""
     shown = pictures[:MAX_TILES]
-    grid = Grid.fit(*shown.shape[:3])
-    figure, axes = _canvas(grid, title)
+    sheet = _Sheet(Grid.fit(*shown.shape[:3]), title)
     for index, picture in enumerate(shown):
-        _draw_tile(axes, grid, index, np.broadcast_to(picture, (*picture.shape[:2], 3)), None)
-        if len(shown) > 1:
-            _label(axes, grid, index, f"{index + 1}")
-    figures.save(figure, path)
+        sheet.tile(index, np.broadcast_to(picture, (*picture.shape[:2], 3)), f"{index + 1}" if len(shown) > 1 else "")
+    sheet.save(path)
 
 
 def value_range(values: NDArray[np.floating]) -> tuple[float, float]:
@@ -109,53 +142,24 @@ def value_range(values: NDArray[np.floating]) -> tuple[float, float]:
     return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
 
 
-def _canvas(grid: Grid, title: str, *, right: int = 0) -> tuple[Figure, Axes]:
-    """Return a new figure and axes that cover it and count its pixels from the top left, with the title on them."""
-    height, width = grid.size
-    # A title that is wider than the grid needs its own room: about 8.5 pixels a letter.
-    width = max(width + right, math.ceil(8.5 * len(title))) + 2 * MARGIN
-    height += TITLE + MARGIN - GAP
-    figure = figures.new_figure(width / figures.DPI, height / figures.DPI, exact=True)
-    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0), autoscale_on=False)
-    axes.set_axis_off()
-    axes.text(MARGIN, TITLE / 2 + 2, title, fontsize=8, va="center", fontweight="bold", **PLAIN_TEXT)
-    return figure, axes
+def _colored(values: NDArray[np.floating], limits: tuple[float, float]) -> NDArray[np.uint8]:
+    """Give values of any shape the colours of the scale from ``limits[0]`` to ``limits[1]``, as (..., 3) uint8."""
+    from matplotlib import colormaps  # noqa: PLC0415 - slow to import
 
-
-def _draw_tile(
-    axes: Axes, grid: Grid, index: int, values: NDArray[np.generic], limits: tuple[float, float] | None
-) -> None:
-    from matplotlib import colormaps  # noqa: PLC0415
-
-    top, left = grid.corner(index)
-    bottom, right = top + grid.tile[0], left + grid.tile[1]
-    low, high = limits or (None, None)
-    axes.imshow(
-        values[:: grid.step, :: grid.step],
-        extent=(left, right, bottom, top),
-        cmap=colormaps[COLOR_MAP].with_extremes(bad="red"),
-        vmin=low,
-        vmax=high,
-        interpolation="nearest",
-        aspect="auto",
-    )
-
-
-def _label(axes: Axes, grid: Grid, index: int, text: str) -> None:
-    top, left = grid.corner(index)
-    axes.text(left, top - 3, text, fontsize=6.5, va="bottom", color="#333333", **PLAIN_TEXT)
-
-
-def _draw_bar(axes: Axes, grid: Grid, limits: tuple[float, float]) -> None:
-    """Draw the colour scale right of the grid, with its lowest, middle and highest value."""
     low, high = limits
-    top = TITLE + LABEL
-    bottom = top + min(grid.size[0] - LABEL - GAP, 300)
-    left = MARGIN + grid.size[1] + 14
-    ramp = np.linspace(1, 0, 128)[:, np.newaxis]
-    axes.imshow(ramp, extent=(left, left + 14, bottom, top), cmap=COLOR_MAP, vmin=0, vmax=1, aspect="auto")
-    room = (bottom - top) // 3 > LABEL
-    for share in (0, 0.5, 1) if room else (0, 1):
-        y = bottom + share * (top - bottom)
-        align = {0: "bottom", 0.5: "center", 1: "top"}[share]
-        axes.text(left + 20, y, f"{low + share * (high - low):.3g}", fontsize=6.5, va=align, **PLAIN_TEXT)
+    scale = colormaps[COLOR_MAP].with_extremes(bad="red")
+    shares = (np.where(np.isfinite(values), values, np.nan).astype(np.float64) - low) / ((high - low) or 1)
+    colors: NDArray[np.uint8] = scale(np.ma.masked_invalid(shares), bytes=True)[..., :3]
+    return colors
+
+
+def _draw_bar(sheet: _Sheet, grid: Grid, limits: tuple[float, float]) -> None:
+    """Draw the colour scale right of the grid, with its lowest, middle and highest value."""
+    top, left = TITLE + LABEL, MARGIN + grid.size[1] + 14
+    height = min(grid.size[0] - LABEL - GAP, 300)
+    ramp = np.linspace(limits[1], limits[0], height)
+    sheet.put(top, left, _colored(ramp, limits)[:, np.newaxis].repeat(14, axis=1))
+    roomy = height > 3 * LABEL
+    for share, align in ((0, "top"), (0.5, "center"), (1, "bottom")) if roomy else ((0, "top"), (1, "bottom")):
+        value = limits[1] + share * (limits[0] - limits[1])
+        sheet.write(left + 20, top + share * height, f"{value:.3g}", align=align)
