@@ -1,0 +1,30 @@
+/* all_lanes.h - every operation once, in the instruction set of the including file, and the table of them. */
+#include "lanes.h"
+
+#include "activation.h"
+#include "conv.h"
+#include "dense.h"
+#include "loss.h"
+#include "pixels.h"
+#include "pool.h"
+#include "sums.h"
+
+const struct lane_kernels ISA_TABLE = {
+    .name = ISA_NAME,
+    .lanes = LANES,
+    .read_pixels = read_pixels,
+    .conv_forward_row = conv_forward_row,
+    .conv_backward_weight_row = conv_backward_weight_row,
+    .conv_backward_input = conv_backward_input,
+    .dense_forward = dense_forward,
+    .dense_backward_input = dense_backward_input,
+    .dense_backward_weight = dense_backward_weight,
+    .pool_forward = pool_forward,
+    .pool_backward = pool_backward,
+    .subsample_backward_weight = subsample_backward_weight,
+    .activation_forward = activation_forward,
+    .activation_backward = activation_backward,
+    .softmax = softmax,
+    .lane_sums = lane_sums,
+    .add_quantised = add_quantised,
+};

@@ -1,0 +1,93 @@
+/*
+ * kernels.h - the table of lane functions that every instruction set provides.
+ *
+ * A *lane* is a sample. A vector holds the same element of `lanes` samples (4, 8 or 16: one register), and a
+ * *part* is that many samples going through the network side by side. An activation lies as
+ *
+ *     [row][column][channel][lane]        64-byte aligned, rows with `padding` zero columns at both ends
+ *
+ * so that the source of a kernel reads like the scalar algorithm with `vec` for `float`. Nothing is padded to a
+ * vector length, no operation crosses lanes inside a loop, and no sum's order depends on how wide a register is:
+ * with the same fused multiply-adds every instruction set gives the same bits.
+ *
+ * A group of 16 samples is 16 / lanes parts, run one after the other.
+ */
+#ifndef LENET_KERNELS_H
+#define LENET_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lenet.h"
+
+/* One part's activations between two layers. `data` is the padded origin; the border is zero and stays so. */
+struct tensor {
+    float *data;
+    int32_t height, width, channels, padding;
+};
+
+/* Vectors from one row to the next. */
+static inline size_t tensor_pitch(const struct tensor *t)
+{
+    return (size_t)(t->width + 2 * t->padding) * (size_t)t->channels;
+}
+
+/* Vectors of the whole tensor, border included. */
+static inline size_t tensor_vectors(const struct tensor *t)
+{
+    return (size_t)(t->height + 2 * t->padding) * tensor_pitch(t);
+}
+
+/* Vectors from `data` to the first one inside the border of a row, which may lie in the border (-padding ...). */
+static inline size_t tensor_at(const struct tensor *t, int32_t row)
+{
+    return (size_t)(row + t->padding) * tensor_pitch(t) + (size_t)t->padding * (size_t)t->channels;
+}
+
+struct lane_kernels {
+    const char *name;
+    int32_t lanes;
+
+    /* pixels.h */
+    void (*read_pixels)(float *row, const uint8_t *const *samples, size_t first, size_t count, float scale,
+                        float offset);
+    /* conv.h: rows[kh] are the padded input rows under the kernel's rows */
+    void (*conv_forward_row)(float *y, const float *const *rows, const float *weight, const float *bias,
+                             const struct lenet_layer *layer);
+    void (*conv_backward_weight_row)(float *dparameters, const float *dy, const float *const *rows,
+                                     const struct lenet_layer *layer);
+    void (*conv_backward_input)(const struct tensor *dx, const struct tensor *dy, const float *weight,
+                                const struct lenet_layer *layer);
+    /* dense.h */
+    void (*dense_forward)(float *y, const float *x, const float *weight, const float *bias, size_t inputs,
+                          size_t outputs);
+    void (*dense_backward_input)(float *dx, const float *dy, const float *weight, size_t inputs, size_t outputs);
+    void (*dense_backward_weight)(float *dparameters, const float *dy, const float *x, size_t inputs,
+                                  size_t outputs, int32_t first, float *scratch);
+    /* pool.h */
+    void (*pool_forward)(const struct tensor *y, const struct tensor *x, const float *parameters,
+                         const struct lenet_layer *layer);
+    void (*pool_backward)(const struct tensor *dx, const struct tensor *dy, const struct tensor *x,
+                          const float *parameters, const struct lenet_layer *layer);
+    void (*subsample_backward_weight)(float *dparameters, const struct tensor *dy, const struct tensor *x,
+                                      const struct lenet_layer *layer);
+    /* activation.h: y and x, dx and dy may be the same */
+    void (*activation_forward)(float *y, const float *x, size_t vectors, int32_t name);
+    void (*activation_backward)(float *dx, const float *dy, const float *y, size_t vectors, int32_t name);
+    /* loss.h */
+    void (*softmax)(float *probabilities, float *sums, float *maxima, const float *logits, size_t classes);
+    /* sums.h */
+    void (*lane_sums)(float *sums, const float *lanes, size_t count);
+    void (*add_quantised)(int64_t *totals, int64_t *refused, const float *values, size_t count, float limit);
+};
+
+extern const struct lane_kernels lenet_kernels_generic;
+#if defined(__x86_64__)
+extern const struct lane_kernels lenet_kernels_avx2;
+extern const struct lane_kernels lenet_kernels_avx512;
+#endif
+
+/* isa.c; the index is known to be supported. */
+const struct lane_kernels *lenet_kernels(int32_t isa);
+
+#endif

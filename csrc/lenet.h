@@ -1,0 +1,72 @@
+/*
+ * lenet.h - everything that Python sees of the C core.
+ *
+ * Declarations only: build_ffi.py feeds this very file to cffi's cdef() and to the compiler, so that the two
+ * can not disagree. Include <stddef.h> and <stdint.h> before it.
+ *
+ * Arrays are float32, C-contiguous, (N, H, W, C); weights are (KH, KW, C_in, C_out) followed by their C_out
+ * biases. Outputs come first; gradients are named d + the thing and are overwritten, never added to.
+ * Nothing here prints, exits or keeps a pointer after it returns, except a plan its own memory.
+ */
+
+enum lenet_constants {
+    LENET_GROUP = 16,        /* samples of a group at most: the unit of work and of float32 summation */
+    LENET_QUANTUM_BITS = 40  /* totals count units of 2^-40 */
+};
+
+enum lenet_kind { LENET_CONV, LENET_DENSE, LENET_AVERAGE_POOL, LENET_MAX_POOL, LENET_SUBSAMPLE, LENET_ACTIVATION };
+
+enum lenet_activation { LENET_SQUASH, LENET_SIGMOID, LENET_TANH, LENET_RELU, LENET_PRELU, LENET_ELU };
+
+/* The counts behind the gradient in a step's totals. */
+enum lenet_count { LENET_LOSS, LENET_SAMPLES, LENET_TOP1, LENET_TOP5, LENET_REFUSED, LENET_COUNTS };
+
+/* One layer with every size known. Pooling has no padding; a dense layer is a convolution whose kernel is its
+ * whole input. The caller has checked that the sizes fit together. */
+struct lenet_layer {
+    int32_t kind;        /* enum lenet_kind */
+    int32_t activation;  /* enum lenet_activation, for LENET_ACTIVATION only */
+    int32_t height, width, channels;
+    int32_t out_height, out_width, out_channels;
+    int32_t kernel_height, kernel_width;
+    int32_t stride, padding;
+    int64_t offset;      /* of its first parameter in the flat vector */
+};
+
+/* Instruction sets: name number index, best last, or NULL past the end; those that this CPU lacks included. */
+const char *lenet_isa_name(int32_t index);
+/* 1 where this CPU and its operating system have it. */
+int32_t lenet_isa_supported(int32_t index);
+
+/* One layer alone, for n samples; isa is an index as above. parameters and dparameters are the layer's own
+ * (weight, then bias). backward leaves out what is NULL of dx and dparameters; it reads y for an activation, x for
+ * pooling with a maximum and for dparameters, parameters for dx. Returns 0, or -1 where memory is short. */
+int32_t lenet_layer_forward(float *y, const float *x, const float *parameters, int64_t n,
+                            const struct lenet_layer *layer, int32_t isa);
+int32_t lenet_layer_backward(float *dx, float *dparameters, const float *dy, const float *x, const float *y,
+                             const float *parameters, int64_t n, const struct lenet_layer *layer, int32_t isa);
+
+/* loss[i] = log(sum_j exp(logits[i][j])) - logits[i][label]; dlogits = softmax - one-hot. Labels are in range. */
+int32_t lenet_softmax_cross_entropy(float *loss, float *dlogits, const float *logits, const int32_t *labels,
+                                    int64_t n, int32_t classes, int32_t isa);
+
+/* A network compiled for one instruction set and a number of threads, with all memory that its steps need.
+ * Pixels are read as float(pixel) * scale + offset. NULL where memory is short. Not for two callers at once. */
+struct lenet_plan;
+struct lenet_plan *lenet_plan_create(const struct lenet_layer *layers, int32_t count, float scale, float offset,
+                                     int32_t threads, int32_t isa);
+void lenet_plan_free(struct lenet_plan *plan);
+int64_t lenet_plan_scratch_bytes(const struct lenet_plan *plan);  /* of all threads together */
+
+/* The gradient of the summed loss and the counts, as integers (enum lenet_count, behind the parameters).
+ * images: addresses of samples of height * width * channels uint8; group g is the samples starts[g] to
+ * starts[g + 1], at most LENET_GROUP. A group's float32 gradient and a sample's loss add their value rounded to
+ * a multiple of 2^-40, or nothing and one to LENET_REFUSED where it is not below limit in magnitude. */
+void lenet_plan_step(struct lenet_plan *plan, int64_t *totals, const float *parameters, const uintptr_t *images,
+                     const int32_t *labels, const int32_t *starts, int32_t groups, float limit);
+
+/* Forward only, n samples: counts (LENET_COUNTS values) where labels are given, logits where not NULL. */
+void lenet_plan_forward(struct lenet_plan *plan, int64_t *counts, float *logits, const float *parameters,
+                        const uintptr_t *images, const int32_t *labels, int64_t n, float limit);
+
+int32_t lenet_default_threads(void);

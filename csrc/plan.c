@@ -1,0 +1,166 @@
+/*
+ * plan.c - everything that a network's steps need, laid out once in one block of memory.
+ *
+ * The layout function runs twice: first over a null arena, which only adds up sizes, then over the block. So size and
+ * use can not disagree. Everything is 64-byte aligned; a thread clears its own part, so that its pages lie near it.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include <omp.h>
+
+#include "plan.h"
+
+struct arena {
+    char *base;
+    size_t used;
+};
+
+static void *take(struct arena *arena, size_t count, size_t size)
+{
+    char *p = arena->base ? arena->base + arena->used : NULL;
+    arena->used += (count * size + 63) / 64 * 64;
+    return p;
+}
+
+int32_t plan_streams_pixels(const struct lenet_plan *plan)
+{
+    return plan->layers[0].kind == LENET_CONV && !layer_covers_input(&plan->layers[0]);
+}
+
+/* Boundary i's zero border: what the convolution that reads it asks for, perhaps through activations in place. */
+static int32_t border_of(const struct lenet_plan *plan, int32_t i)
+{
+    while (i < plan->count && plan->layers[i].kind == LENET_ACTIVATION)
+        i++;
+    return i < plan->count && plan->layers[i].kind == LENET_CONV ? plan->layers[i].padding : 0;
+}
+
+/* An activation overwrites its input, unless that is the image or the output another activation's backward needs. */
+static int32_t works_in_place(const struct lenet_plan *plan, int32_t layer)
+{
+    return layer > 0 && plan->layers[layer].kind == LENET_ACTIVATION &&
+           plan->layers[layer - 1].kind != LENET_ACTIVATION;
+}
+
+static struct tensor boundary(const struct lenet_plan *plan, int32_t i, int32_t padding)
+{
+    struct tensor t = {NULL, 0, 0, 0, padding};
+    const struct lenet_layer *layer = &plan->layers[i < plan->count ? i : i - 1];
+    t.height = i < plan->count ? layer->height : layer->out_height;
+    t.width = i < plan->count ? layer->width : layer->out_width;
+    t.channels = i < plan->count ? layer->channels : layer->out_channels;
+    return t;
+}
+
+static void lay_out_tensors(const struct lenet_plan *plan, struct worker *w, struct arena *arena)
+{
+    const size_t lanes = (size_t)plan->kernels->lanes, count = (size_t)plan->count + 1;
+    struct tensor *activations = take(arena, count, sizeof(struct tensor));
+    struct tensor *gradients = take(arena, count, sizeof(struct tensor));
+    for (int32_t i = 0; i <= plan->count; i++) {
+        struct tensor y = boundary(plan, i, border_of(plan, i)), dy = boundary(plan, i, 0);
+        const int32_t shared = i > 0 && works_in_place(plan, i - 1);
+        if (!shared && (i > 0 || !plan_streams_pixels(plan)))
+            y.data = take(arena, tensor_vectors(&y) * lanes, sizeof(float));
+        if (!shared && i > 0)
+            dy.data = take(arena, tensor_vectors(&dy) * lanes, sizeof(float));
+        if (!arena->base)
+            continue;
+        activations[i] = shared ? activations[i - 1] : y;
+        gradients[i] = shared ? gradients[i - 1] : dy;
+    }
+    w->activations = activations;
+    w->gradients = gradients;
+}
+
+static void lay_out_worker(const struct lenet_plan *plan, struct worker *w, struct arena *arena)
+{
+    const size_t lanes = (size_t)plan->kernels->lanes;
+    const struct lenet_layer *first = &plan->layers[0];
+    size_t work_lanes = 0, kernel_height = 1;
+    for (int32_t i = 0; i < plan->count; i++) {
+        const size_t need = layer_lanes(&plan->layers[i], plan->kernels->lanes);
+        work_lanes = need > work_lanes ? need : work_lanes;
+        if ((size_t)plan->layers[i].kernel_height > kernel_height)
+            kernel_height = (size_t)plan->layers[i].kernel_height;
+    }
+    struct worker found = {0};
+    lay_out_tensors(plan, &found, arena);
+    found.work.rows = take(arena, kernel_height, sizeof(float *));
+    found.work.lanes = take(arena, work_lanes, sizeof(float));
+    if (plan_streams_pixels(plan)) {
+        const size_t row = (size_t)(first->width + 2 * first->padding) * (size_t)first->channels * lanes;
+        found.pixel_rows = take(arena, (size_t)first->kernel_height * row, sizeof(float));
+        found.held = take(arena, (size_t)first->kernel_height, sizeof(int32_t));
+        found.zero_row = take(arena, row, sizeof(float));
+    }
+    found.sums = take(arena, plan->parameters * (size_t)plan->parts, sizeof(float));
+    found.softmax_sums = take(arena, lanes, sizeof(float));
+    found.softmax_maxima = take(arena, lanes, sizeof(float));
+    found.totals = take(arena, plan->parameters + LENET_COUNTS, sizeof(int64_t));
+    if (arena->base)
+        *w = found;
+}
+
+static size_t worker_bytes(const struct lenet_plan *plan)
+{
+    struct arena counting = {NULL, 0};
+    lay_out_worker(plan, NULL, &counting);
+    return (counting.used + 4095) / 4096 * 4096;
+}
+
+struct lenet_plan *lenet_plan_create(const struct lenet_layer *layers, int32_t count, float scale, float offset,
+                                     int32_t threads, int32_t isa)
+{
+    struct lenet_plan *plan = calloc(1, sizeof *plan);
+    if (!plan)
+        return NULL;
+    plan->kernels = lenet_kernels(isa);
+    plan->parts = LENET_GROUP / plan->kernels->lanes;
+    plan->count = count;
+    plan->threads = threads;
+    plan->scale = scale;
+    plan->offset = offset;
+    plan->layers = malloc((size_t)count * sizeof *layers);
+    plan->workers = calloc((size_t)threads, sizeof *plan->workers);
+    if (plan->layers && plan->workers) {
+        memcpy(plan->layers, layers, (size_t)count * sizeof *layers);
+        for (int32_t i = 0; i < count; i++)
+            plan->parameters += layer_parameters(&layers[i]);
+        const size_t each = worker_bytes(plan);
+        plan->bytes = each * (size_t)threads;
+        plan->memory = aligned_alloc(4096, plan->bytes);
+        if (plan->memory) {
+#pragma omp parallel for num_threads(threads) schedule(static, 1)
+            for (int32_t t = 0; t < threads; t++) {
+                struct arena arena = {plan->memory + (size_t)t * each, 0};
+                memset(arena.base, 0, each);
+                lay_out_worker(plan, &plan->workers[t], &arena);
+            }
+            return plan;
+        }
+    }
+    lenet_plan_free(plan);
+    return NULL;
+}
+
+void lenet_plan_free(struct lenet_plan *plan)
+{
+    if (!plan)
+        return;
+    free(plan->memory);
+    free(plan->workers);
+    free(plan->layers);
+    free(plan);
+}
+
+int64_t lenet_plan_scratch_bytes(const struct lenet_plan *plan)
+{
+    return (int64_t)plan->bytes;
+}
+
+int32_t lenet_default_threads(void)
+{
+    return omp_get_max_threads();
+}

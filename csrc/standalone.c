@@ -1,0 +1,179 @@
+/*
+ * standalone.c - one layer alone on ordinary arrays, for tests, feature maps and measurements.
+ *
+ * Samples are packed into lanes, go through the very functions that the step calls, and are unpacked. Clarity over speed:
+ * one thread, memory from the heap.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "layers.h"
+#include "loss_sample.h"
+
+/* All that one layer works on. */
+struct bench {
+    const struct lane_kernels *k;
+    struct tensor x, y, dx, dy;
+    struct workspace work;
+    float *sums;
+};
+
+static float *allocate(size_t floats)
+{
+    size_t bytes = (floats * sizeof(float) + 63) / 64 * 64 + 64;
+    float *p = aligned_alloc(64, bytes);
+    if (p)
+        memset(p, 0, bytes);
+    return p;
+}
+
+static struct tensor new_tensor(int32_t height, int32_t width, int32_t channels, int32_t padding, int32_t lanes)
+{
+    struct tensor t = {NULL, height, width, channels, padding};
+    t.data = allocate(tensor_vectors(&t) * (size_t)lanes);
+    return t;
+}
+
+static int32_t open_bench(struct bench *b, const struct lenet_layer *layer, int32_t isa)
+{
+    b->k = lenet_kernels(isa);
+    const int32_t lanes = b->k->lanes, parts = LENET_GROUP / lanes;
+    b->x = new_tensor(layer->height, layer->width, layer->channels, layer->padding, lanes);
+    b->dx = new_tensor(layer->height, layer->width, layer->channels, 0, lanes);
+    b->y = new_tensor(layer->out_height, layer->out_width, layer->out_channels, 0, lanes);
+    b->dy = new_tensor(layer->out_height, layer->out_width, layer->out_channels, 0, lanes);
+    b->work.rows = malloc((size_t)layer->kernel_height * sizeof(float *));
+    b->work.lanes = allocate(layer_lanes(layer, lanes));
+    b->sums = allocate(layer_parameters(layer) * (size_t)parts);
+    return b->x.data && b->dx.data && b->y.data && b->dy.data && b->work.rows && b->work.lanes && b->sums ? 0 : -1;
+}
+
+static void close_bench(struct bench *b)
+{
+    free(b->x.data);
+    free(b->dx.data);
+    free(b->y.data);
+    free(b->dy.data);
+    free((void *)b->work.rows);
+    free(b->work.lanes);
+    free(b->sums);
+}
+
+/* Samples first ... of an (n, H, W, C) array into lanes; the last sample stands in for lanes past the end. */
+static void pack(const struct tensor *t, const float *array, int64_t first, int64_t n, int32_t lanes)
+{
+    const size_t row = (size_t)t->width * (size_t)t->channels, sample = row * (size_t)t->height;
+    for (int32_t lane = 0; lane < lanes; lane++) {
+        const float *from = array + (size_t)(first + lane < n ? first + lane : n - 1) * sample;
+        for (int32_t h = 0; h < t->height; h++)
+            for (size_t i = 0; i < row; i++)
+                t->data[(tensor_at(t, h) + i) * (size_t)lanes + (size_t)lane] = from[(size_t)h * row + i];
+    }
+}
+
+/* The same for gradients, of which lanes past the end have none. */
+static void pack_gradient(const struct tensor *t, const float *array, int64_t first, int64_t n, int32_t lanes)
+{
+    pack(t, array, first, n, lanes);
+    for (size_t i = 0; i < tensor_vectors(t); i++)
+        for (int32_t lane = 0; lane < lanes; lane++)
+            if (first + lane >= n)
+                t->data[i * (size_t)lanes + (size_t)lane] = 0.0f;
+}
+
+static void unpack(float *array, const struct tensor *t, int64_t first, int64_t n, int32_t lanes)
+{
+    const size_t row = (size_t)t->width * (size_t)t->channels, sample = row * (size_t)t->height;
+    for (int32_t lane = 0; lane < lanes && first + lane < n; lane++)
+        for (int32_t h = 0; h < t->height; h++)
+            for (size_t i = 0; i < row; i++)
+                array[(size_t)(first + lane) * sample + (size_t)h * row + i] =
+                    t->data[(tensor_at(t, h) + i) * (size_t)lanes + (size_t)lane];
+}
+
+int32_t lenet_layer_forward(float *y, const float *x, const float *parameters, int64_t n,
+                            const struct lenet_layer *layer, int32_t isa)
+{
+    struct bench b;
+    int32_t result = open_bench(&b, layer, isa);
+    for (int64_t first = 0; result == 0 && first < n; first += b.k->lanes) {
+        pack(&b.x, x, first, n, b.k->lanes);
+        layer_forward(b.k, layer, &b.y, &b.x, parameters, &b.work);
+        unpack(y, &b.y, first, n, b.k->lanes);
+    }
+    close_bench(&b);
+    return result;
+}
+
+/* One group's gradients, its parameters' in b->sums. */
+static void backward_group(struct bench *b, const struct lenet_layer *layer, float *dx, const float *dy,
+                           const float *x, const float *y, const float *parameters, int64_t first, int64_t n)
+{
+    const int32_t lanes = b->k->lanes, parts = LENET_GROUP / lanes;
+    const size_t count = layer_parameters(layer);
+    const int64_t end = first + LENET_GROUP < n ? first + LENET_GROUP : n;
+    memset(b->sums, 0, count * (size_t)parts * sizeof(float));
+    for (int32_t part = 0; part < parts && first + part * lanes < end; part++) {
+        const int64_t start = first + part * lanes;
+        pack_gradient(&b->dy, dy, start, end, lanes);
+        if (x)
+            pack(&b->x, x, start, end, lanes);
+        if (y)
+            pack(&b->y, y, start, end, lanes);
+        if (count && x) {
+            float *sums = b->sums + (layer_sums_lanes(layer) ? (size_t)part * count : 0);
+            layer_backward_parameters(b->k, layer, sums, &b->dy, &b->x, part == 0, &b->work);
+        }
+        if (dx) {
+            layer_backward_input(b->k, layer, &b->dx, &b->dy, &b->x, &b->y, parameters);
+            unpack(dx, &b->dx, start, end, lanes);
+        }
+    }
+    if (layer_sums_lanes(layer))
+        add_parts(b->sums, count, count, parts);
+}
+
+int32_t lenet_layer_backward(float *dx, float *dparameters, const float *dy, const float *x, const float *y,
+                             const float *parameters, int64_t n, const struct lenet_layer *layer, int32_t isa)
+{
+    struct bench b;
+    const size_t count = dparameters ? layer_parameters(layer) : 0;
+    int32_t result = open_bench(&b, layer, isa);
+    double *totals = calloc(count + 1, sizeof(double));
+    if (!totals)
+        result = -1;
+    for (int64_t first = 0; result == 0 && first < n; first += LENET_GROUP) {
+        backward_group(&b, layer, dx, dy, x, y, parameters, first, n);
+        for (size_t i = 0; i < count; i++)
+            totals[i] += (double)b.sums[i];
+    }
+    for (size_t i = 0; result == 0 && i < count; i++)
+        dparameters[i] = (float)totals[i];
+    free(totals);
+    close_bench(&b);
+    return result;
+}
+
+int32_t lenet_softmax_cross_entropy(float *loss, float *dlogits, const float *logits, const int32_t *labels,
+                                    int64_t n, int32_t classes, int32_t isa)
+{
+    const struct lane_kernels *k = lenet_kernels(isa);
+    struct tensor z = new_tensor(1, 1, classes, 0, k->lanes), p = new_tensor(1, 1, classes, 0, k->lanes);
+    float *sums = allocate((size_t)k->lanes), *maxima = allocate((size_t)k->lanes);
+    int32_t result = z.data && p.data && sums && maxima ? 0 : -1;
+    for (int64_t first = 0; result == 0 && first < n; first += k->lanes) {
+        pack(&z, logits, first, n, k->lanes);
+        k->softmax(p.data, sums, maxima, z.data, (size_t)classes);
+        unpack(dlogits, &p, first, n, k->lanes);
+        for (int32_t lane = 0; lane < k->lanes && first + lane < n; lane++) {
+            const int64_t i = first + lane;
+            loss[i] = (float)cross_entropy(sums[lane], maxima[lane], logits[i * classes + labels[i]]);
+            dlogits[i * classes + labels[i]] -= 1.0f;
+        }
+    }
+    free(z.data);
+    free(p.data);
+    free(sums);
+    free(maxima);
+    return result;
+}

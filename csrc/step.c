@@ -1,0 +1,249 @@
+/*
+ * step.c - one call a step: uint8 images and labels in, gradient, loss and counts out.
+ *
+ *     for each group of at most 16 samples (whichever thread is free):
+ *         for each part of it (as many samples as a register has lanes):
+ *             forward through all layers, loss, backward through all layers
+ *         the parts' float32 gradients added in a fixed tree, rounded to integers, added to the thread's totals
+ *     the threads' totals added
+ *
+ * The batch is the outer loop and the network the inner one: a part's activations stay in the thread's caches.
+ * A group's gradient depends on its samples alone, and integers add up to the same whatever the order, so
+ * the totals do not depend on the number of threads or on which thread took which group.
+ *
+ * Lanes past the end of a group show its first sample again, so that no lane can do what a real one would not; their
+ * dlogits are zero, and nothing of them is counted.
+ */
+#include <omp.h>
+#include <string.h>
+
+#include "loss_sample.h"
+#include "plan.h"
+
+/* One part on its way: which samples, and where its results go. */
+struct part {
+    const uint8_t *samples[LENET_GROUP];  /* addresses, one a lane */
+    const int32_t *labels;                /* of the valid lanes; NULL where only logits are wanted */
+    int32_t valid;
+};
+
+static struct part make_part(const uintptr_t *images, const int32_t *labels, int32_t valid, int32_t lanes)
+{
+    struct part part = {.labels = labels, .valid = valid};
+    for (int32_t lane = 0; lane < lanes; lane++)
+        part.samples[lane] = (const uint8_t *)images[lane < valid ? lane : 0];
+    return part;
+}
+
+/* Image row ih as the first layer's padded input; made from pixels unless the ring still holds it. */
+static const float *pixel_row(const struct lenet_plan *plan, struct worker *w, const struct part *part, int32_t ih)
+{
+    const struct lenet_layer *first = &plan->layers[0];
+    const size_t lanes = (size_t)plan->kernels->lanes, channels = (size_t)first->channels;
+    const size_t count = (size_t)first->width * channels;
+    const size_t border = (size_t)first->padding * channels;
+    if (ih < 0 || ih >= first->height)
+        return w->zero_row;
+    const int32_t slot = ih % first->kernel_height;
+    float *row = w->pixel_rows + (size_t)slot * (count + 2 * border) * lanes;
+    if (w->held[slot] != ih) {
+        plan->kernels->read_pixels(row + border * lanes, part->samples, (size_t)ih * count, count, plan->scale,
+                                   plan->offset);
+        w->held[slot] = ih;
+    }
+    return row;
+}
+
+static void pixel_rows_under(const struct lenet_plan *plan, struct worker *w, const struct part *part, int32_t oh)
+{
+    const struct lenet_layer *first = &plan->layers[0];
+    for (int32_t kh = 0; kh < first->kernel_height; kh++)
+        w->work.rows[kh] = pixel_row(plan, w, part, oh * first->stride - first->padding + kh);
+}
+
+static void forget_pixel_rows(const struct lenet_plan *plan, struct worker *w)
+{
+    for (int32_t slot = 0; slot < plan->layers[0].kernel_height; slot++)
+        w->held[slot] = -1;
+}
+
+static float *row_of(const struct lenet_plan *plan, const struct tensor *t, int32_t row)
+{
+    return t->data + tensor_at(t, row) * (size_t)plan->kernels->lanes;
+}
+
+/* The first layer, where it is a convolution over the image. */
+static void pixels_forward(const struct lenet_plan *plan, struct worker *w, const struct part *part,
+                           const float *parameters)
+{
+    const struct lenet_layer *first = &plan->layers[0];
+    const float *weight = parameters + first->offset;
+    const float *bias = weight + layer_parameters(first) - (size_t)first->out_channels;
+    forget_pixel_rows(plan, w);
+    for (int32_t oh = 0; oh < first->out_height; oh++) {
+        pixel_rows_under(plan, w, part, oh);
+        plan->kernels->conv_forward_row(row_of(plan, &w->activations[1], oh), w->work.rows, weight, bias, first);
+    }
+}
+
+static void pixels_backward(const struct lenet_plan *plan, struct worker *w, const struct part *part, float *sums)
+{
+    const struct lenet_layer *first = &plan->layers[0];
+    const size_t count = layer_parameters(first);
+    memset(w->work.lanes, 0, count * (size_t)plan->kernels->lanes * sizeof(float));
+    forget_pixel_rows(plan, w);
+    for (int32_t oh = 0; oh < first->out_height; oh++) {
+        pixel_rows_under(plan, w, part, oh);
+        plan->kernels->conv_backward_weight_row(w->work.lanes, row_of(plan, &w->gradients[1], oh), w->work.rows, first);
+    }
+    plan->kernels->lane_sums(sums, w->work.lanes, count);
+}
+
+static void forward(const struct lenet_plan *plan, struct worker *w, const struct part *part, const float *parameters)
+{
+    int32_t i = 0;
+    if (plan_streams_pixels(plan)) {
+        pixels_forward(plan, w, part, parameters);
+        i = 1;
+    } else {
+        const struct tensor *image = &w->activations[0];
+        const size_t count = (size_t)image->width * (size_t)image->channels;
+        for (int32_t h = 0; h < image->height; h++)
+            plan->kernels->read_pixels(row_of(plan, image, h), part->samples, (size_t)h * count, count, plan->scale,
+                                       plan->offset);
+    }
+    for (; i < plan->count; i++)
+        layer_forward(plan->kernels, &plan->layers[i], &w->activations[i + 1], &w->activations[i],
+                      parameters + plan->layers[i].offset, &w->work);
+}
+
+/* Softmax, loss and counts; leaves dlogits in the last gradient tensor. */
+static void finish_samples(const struct lenet_plan *plan, struct worker *w, const struct part *part, int64_t *counts,
+                           float limit)
+{
+    const int32_t lanes = plan->kernels->lanes, classes = plan_classes(plan);
+    const float *logits = row_of(plan, &w->activations[plan->count], 0);
+    float *dlogits = row_of(plan, &w->gradients[plan->count], 0);
+    plan->kernels->softmax(dlogits, w->softmax_sums, w->softmax_maxima, logits, (size_t)classes);
+    for (int32_t lane = 0; lane < part->valid; lane++) {
+        const int32_t label = part->labels[lane];
+        const float loss = (float)cross_entropy(w->softmax_sums[lane], w->softmax_maxima[lane],
+                                                logits[label * lanes + lane]);
+        const int32_t ahead = classes_ahead(logits + lane, (size_t)lanes, classes, label);
+        plan->kernels->add_quantised(&counts[LENET_LOSS], &counts[LENET_REFUSED], &loss, 1, limit);
+        counts[LENET_SAMPLES]++;
+        counts[LENET_TOP1] += ahead < 1;
+        counts[LENET_TOP5] += ahead < 5;
+        dlogits[label * lanes + lane] -= 1.0f;
+    }
+    for (int32_t j = 0; j < classes; j++)
+        for (int32_t lane = part->valid; lane < lanes; lane++)
+            dlogits[j * lanes + lane] = 0.0f;
+}
+
+static void backward(const struct lenet_plan *plan, struct worker *w, const struct part *part, const float *parameters,
+                     int32_t index)
+{
+    for (int32_t i = plan->count - 1; i >= 0; i--) {
+        const struct lenet_layer *layer = &plan->layers[i];
+        const struct tensor *x = &w->activations[i], *y = &w->activations[i + 1], *dy = &w->gradients[i + 1];
+        const int32_t own = layer_sums_lanes(layer) ? index : 0;
+        float *sums = w->sums + (size_t)own * plan->parameters + layer->offset;
+        if (i == 0 && plan_streams_pixels(plan))
+            pixels_backward(plan, w, part, sums);
+        else if (layer_parameters(layer))
+            layer_backward_parameters(plan->kernels, layer, sums, dy, x, index == 0, &w->work);
+        if (i > 0)
+            layer_backward_input(plan->kernels, layer, &w->gradients[i], dy, x, y, parameters + layer->offset);
+    }
+}
+
+/* Parts that a short group leaves empty count as zero in the tree. */
+static void add_group(const struct lenet_plan *plan, struct worker *w, int32_t parts, float limit)
+{
+    int64_t *counts = w->totals + plan->parameters;
+    for (int32_t i = 0; i < plan->count; i++) {
+        const struct lenet_layer *layer = &plan->layers[i];
+        const size_t count = layer_parameters(layer);
+        float *sums = w->sums + layer->offset;
+        if (layer_sums_lanes(layer)) {
+            for (int32_t part = parts; part < plan->parts; part++)
+                memset(sums + (size_t)part * plan->parameters, 0, count * sizeof(float));
+            add_parts(sums, count, plan->parameters, plan->parts);
+        }
+        plan->kernels->add_quantised(w->totals + layer->offset, &counts[LENET_REFUSED], sums, count, limit);
+    }
+}
+
+static void run_group(const struct lenet_plan *plan, struct worker *w, const float *parameters,
+                      const uintptr_t *images, const int32_t *labels, int32_t n, float limit)
+{
+    const int32_t lanes = plan->kernels->lanes;
+    int32_t parts = 0;
+    for (int32_t first = 0; first < n; first += lanes, parts++) {
+        const int32_t valid = n - first < lanes ? n - first : lanes;
+        const struct part part = make_part(images + first, labels + first, valid, lanes);
+        forward(plan, w, &part, parameters);
+        finish_samples(plan, w, &part, w->totals + plan->parameters, limit);
+        backward(plan, w, &part, parameters, parts);
+    }
+    if (parts)
+        add_group(plan, w, parts, limit);
+}
+
+void lenet_plan_step(struct lenet_plan *plan, int64_t *totals, const float *parameters, const uintptr_t *images,
+                     const int32_t *labels, const int32_t *starts, int32_t groups, float limit)
+{
+    const int64_t count = (int64_t)plan->parameters + LENET_COUNTS;
+#pragma omp parallel num_threads(plan->threads)
+    {
+        struct worker *w = &plan->workers[omp_get_thread_num()];
+        const int32_t team = omp_get_num_threads();
+        memset(w->totals, 0, (size_t)count * sizeof(int64_t));
+#pragma omp for schedule(dynamic, 1)
+        for (int32_t g = 0; g < groups; g++)
+            run_group(plan, w, parameters, images + starts[g], labels + starts[g], starts[g + 1] - starts[g], limit);
+#pragma omp for schedule(static)
+        for (int64_t i = 0; i < count; i++) {
+            uint64_t sum = 0;
+            for (int32_t t = 0; t < team; t++)
+                sum += (uint64_t)plan->workers[t].totals[i];
+            totals[i] = (int64_t)sum;
+        }
+    }
+}
+
+static void forward_part(const struct lenet_plan *plan, struct worker *w, float *logits, const float *parameters,
+                         const struct part *part, float limit)
+{
+    const int32_t lanes = plan->kernels->lanes, classes = plan_classes(plan);
+    forward(plan, w, part, parameters);
+    const float *z = row_of(plan, &w->activations[plan->count], 0);
+    if (logits)
+        for (int32_t lane = 0; lane < part->valid; lane++)
+            for (int32_t j = 0; j < classes; j++)
+                logits[lane * classes + j] = z[j * lanes + lane];
+    if (part->labels)
+        finish_samples(plan, w, part, w->totals, limit);
+}
+
+void lenet_plan_forward(struct lenet_plan *plan, int64_t *counts, float *logits, const float *parameters,
+                        const uintptr_t *images, const int32_t *labels, int64_t n, float limit)
+{
+    const int32_t lanes = plan->kernels->lanes, classes = plan_classes(plan);
+    for (int32_t t = 0; t < plan->threads; t++)
+        memset(plan->workers[t].totals, 0, LENET_COUNTS * sizeof(int64_t));
+#pragma omp parallel for num_threads(plan->threads) schedule(dynamic, 1)
+    for (int64_t first = 0; first < n; first += lanes) {
+        const int32_t valid = n - first < lanes ? (int32_t)(n - first) : lanes;
+        const struct part part = make_part(images + first, labels ? labels + first : NULL, valid, lanes);
+        forward_part(plan, &plan->workers[omp_get_thread_num()], logits ? logits + first * classes : NULL, parameters,
+                     &part, limit);
+    }
+    for (int32_t i = 0; labels && i < LENET_COUNTS; i++) {
+        uint64_t sum = 0;
+        for (int32_t t = 0; t < plan->threads; t++)
+            sum += (uint64_t)plan->workers[t].totals[i];
+        counts[i] = (int64_t)sum;
+    }
+}
