@@ -102,7 +102,7 @@ class Mpi:
         self._world = MPI.COMM_WORLD
         self.rank = self._world.Get_rank()
         self.size = self._world.Get_size()
-        self.library = MPI.Get_library_version().splitlines()[0].strip(" \0")
+        self.library = _short(MPI.Get_library_version())
         node = self._world.Split_type(MPI.COMM_TYPE_SHARED)
         self.local_size = node.Get_size()
         node.Free()
@@ -132,6 +132,13 @@ class Mpi:
     def abort(self, code: int) -> None:
         """End all ranks through the launcher."""
         self._world.Abort(code)
+        os._exit(code)  # where a launcher lets Abort return
+
+
+def _short(version: str) -> str:
+    """Return name and number of an MPI library: its full version text may fill a page."""
+    first_line = version.partition("\n")[0].partition(",")[0].rstrip("\0")
+    return " ".join(first_line.replace("Version:", "").split())
 
 
 def connect() -> Comm:

@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lenet_mp.errors import UsageError
+from lenet_mp.plan import GROUP_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-GROUP_SIZE = 16
 DEFAULT_STREAMS = 8
 
 

@@ -12,10 +12,10 @@ from lenet_mp.batches import Batches
 from lenet_mp.checkpoint import Checkpoint
 from lenet_mp.errors import CheckpointError, DivergenceError
 from lenet_mp.evaluation import Scores, evaluate
-from lenet_mp.loader import GROUP_SIZE, Loader, default_streams
+from lenet_mp.loader import Loader, default_streams
 from lenet_mp.normalization import scale_and_offset
 from lenet_mp.optimizer import Momentum
-from lenet_mp.plan import COUNTS, QUANTUM, REFUSED, Plan
+from lenet_mp.plan import COUNTS, GROUP_SIZE, QUANTUM, REFUSED, Plan
 from lenet_mp.stopping import StopRequest, exit_code
 
 if TYPE_CHECKING:

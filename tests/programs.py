@@ -1,0 +1,35 @@
+"""Running the program as a user does: in processes of its own, alone or under mpirun."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BIN = Path(sys.executable).parent
+MPIRUN = shutil.which("mpirun", path=f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}")
+needs_mpi = pytest.mark.skipif(MPIRUN is None, reason="no mpirun here: pip install 'lenet-mp[mpi]'")
+TIME_LIMIT = 120
+
+
+def environment(**variables):
+    """Return the environment without what would change threads or ranks, and with ``variables``."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "PMI", "SLURM_", "LENET_MP_"))}
+    return clean | {k: str(v) for k, v in variables.items()}
+
+
+def run(*arguments, ranks=0, cwd=None, **variables):
+    """Run ``python ARGUMENTS``, under ``mpirun -n ranks`` if ranks is given; return the finished process."""
+    command = [sys.executable, *map(str, arguments)]
+    if ranks:
+        command = [MPIRUN, "-n", str(ranks), *command]
+    return subprocess.run(
+        command, cwd=cwd, env=environment(**variables), text=True, capture_output=True, timeout=TIME_LIMIT, check=False
+    )
+
+
+def train(*arguments, **options):
+    """Run ``python -m lenet_mp.train ARGUMENTS``."""
+    return run("-m", "lenet_mp.train", *arguments, **options)

@@ -1,0 +1,64 @@
+"""A small data set and a small model, for tests of whole runs."""
+
+import h5py
+import numpy as np
+
+SIZE, CLASSES = 20, 4
+MODEL = """
+name = "small"
+[[layer]]
+kind = "conv"
+name = "C1"
+channels = 3
+kernel = 3
+stride = 2
+[[layer]]
+kind = "squash"
+[[layer]]
+kind = "average_pool"
+name = "S1"
+kernel = 3
+[[layer]]
+kind = "conv"
+name = "C2"
+channels = 12
+[[layer]]
+kind = "squash"
+[[layer]]
+kind = "dense"
+name = "F3"
+"""
+
+
+def samples(count, seed, channels=3):
+    """Return images with a bright quarter, which quarter is the label, under noise; and the labels."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, CLASSES, count)
+    images = rng.integers(0, 150, (count, SIZE, SIZE, channels)).astype(np.uint8)
+    half = SIZE // 2
+    for image, label in zip(images, labels, strict=True):
+        row, column = divmod(int(label), 2)
+        image[row * half : (row + 1) * half, column * half : (column + 1) * half] += 80
+    return images, labels
+
+
+def write_shards(folder, counts=(50, 50, 50, 37), validation=45, test=30):
+    """Write shards as the original program did: no attributes, any integer labels."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for shard, count in enumerate(counts):
+        images, labels = samples(count, shard)
+        with h5py.File(folder / f"{shard}.h5", "w") as file:
+            file["image_train"] = images
+            file["label_train"] = labels
+    with h5py.File(folder / "data.h5", "w") as file:
+        for name, count, seed in (("val", validation, 100), ("test", test, 101)):
+            images, labels = samples(count, seed)
+            file[f"image_{name}"] = images
+            file[f"label_{name}"] = labels
+    return folder
+
+
+def write_model(path):
+    """Write the small model's table."""
+    path.write_text(MODEL)
+    return path

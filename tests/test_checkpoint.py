@@ -1,0 +1,132 @@
+"""Checkpoint files: the whole state, and nothing else, comes back."""
+
+import hashlib
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lenet_mp import checkpoint
+from lenet_mp.checkpoint import DIGEST, HEADER, MAGIC, Checkpoint
+from lenet_mp.errors import CheckpointError, OutputError
+from lenet_mp.model_files import from_document
+
+
+def make(**changes):
+    rows = [{"kind": "conv", "channels": 2, "kernel": 3}, {"kind": "relu"}, {"kind": "dense"}]
+    state = {
+        "model": from_document({"name": "tiny", "layer": rows}, "test"),
+        "input_shape": (5, 4, 1),
+        "class_names": ("a b", "ü"),
+        "channel_order": "L",
+        "normalize": "n1p1",
+        "config": {"seed": 1, "lr": "0.1"},
+        "data_fingerprint": "f00d",
+        "history": [{"epoch": 1, "loss": 0.1 + 0.2, "val_top1": None}],
+        "epoch": 1,
+        "step": 7,
+    }
+    saved = Checkpoint(**(state | changes))
+    count = saved.network.parameter_count
+    saved.arrays = {
+        "parameters": np.linspace(-1, 1, count, dtype=np.float32),
+        "velocity": np.full(count, np.float32(1e-42)),
+        "counts": np.array([1 << 60, -1, 0, 3, 4], np.int64),
+    }
+    return saved
+
+
+def rewritten(data, change):
+    """Return the file with its JSON changed and its SHA-256 made to fit: what an enemy would send."""
+    length = HEADER.unpack_from(data)[1]
+    document = json.loads(data[HEADER.size : HEADER.size + length])
+    change(document)
+    text = json.dumps(document).encode()
+    body = HEADER.pack(MAGIC, len(text)) + text + data[HEADER.size + length : -DIGEST]
+    return body + hashlib.sha256(body).digest()
+
+
+def test_everything_comes_back(tmp_path):
+    """What was saved is what is loaded, to the last bit."""
+    saved = make()
+    checkpoint.save(saved, tmp_path / "a.ckpt")
+    loaded = checkpoint.load(tmp_path / "a.ckpt")
+    for name, array in saved.arrays.items():
+        assert loaded.arrays[name].dtype == array.dtype
+        assert loaded.arrays[name].tobytes() == array.tobytes()
+    for name in ("model", "input_shape", "class_names", "channel_order", "config", "history", "epoch", "step"):
+        assert getattr(loaded, name) == getattr(saved, name)
+
+
+def test_the_same_state_is_the_same_file():
+    """Two files of one state are equal, so that files can be compared by hash."""
+    assert checkpoint.to_bytes(make()) == checkpoint.to_bytes(make())
+
+
+@given(st.data())
+def test_every_damage_is_found(data):
+    """A flipped bit, a cut or an added byte anywhere is refused."""
+    good = checkpoint.to_bytes(make())
+    kind = data.draw(st.sampled_from(["flip", "cut", "add"]))
+    place = data.draw(st.integers(0, len(good) - 1))
+    bad = bytearray(good)
+    if kind == "flip":
+        bad[place] ^= 1 << data.draw(st.integers(0, 7))
+    elif kind == "cut":
+        bad = bad[:place]
+    else:
+        bad.insert(place, 0)
+        if bytes(bad[:-1]) == good:  # a zero added at the very end
+            assert len(bad) == len(good) + 1
+    with pytest.raises(CheckpointError, match=r"damaged|not a checkpoint"):
+        checkpoint.from_bytes(bytes(bad), "x.ckpt")
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda d: d.update(version=2), "format version 2"),
+        (lambda d: d["arrays"][0].update(shape=[3]), "arrays end at|do not fit"),
+        (lambda d: d["arrays"][0].update(shape=[10**12]), "ValueError"),
+        (lambda d: d["arrays"][0].update(shape=[-1]), "ValueError|arrays end"),
+        (lambda d: d["arrays"][0].update(dtype="|O"), "dtype"),
+        (lambda d: d["arrays"].pop(0), "arrays end|KeyError"),
+        (lambda d: d.pop("history"), "KeyError"),
+        (lambda d: d.update(class_names=3), "TypeError"),
+        (lambda d: d.update(class_names=["a"] * 3), "do not fit its model"),
+        (lambda d: d["model"]["layer"][0].update(kind="eval"), "unknown kind"),
+        (lambda d: d.update(input_shape=[1, 1, 1]), "does not fit"),
+        (lambda d: d.update(input_shape=["a", "b", "c"]), "ValueError"),
+        (lambda d: d.update(epoch=None), "TypeError"),
+    ],
+)
+def test_hostile_contents_are_refused(change, complaint):
+    """A file whose hash fits but whose content does not is refused in one line."""
+    with pytest.raises(CheckpointError, match=complaint) as error:
+        checkpoint.from_bytes(rewritten(checkpoint.to_bytes(make()), change), "x.ckpt")
+    assert "\n" not in str(error.value)
+    assert "x.ckpt" in str(error.value)
+
+
+def test_missing_file(tmp_path):
+    """A file that is not there is told by name."""
+    with pytest.raises(CheckpointError, match=r"none\.ckpt: No such file"):
+        checkpoint.load(tmp_path / "none.ckpt")
+
+
+def test_a_failed_save_keeps_the_old_file(tmp_path, monkeypatch):
+    """When the disk fails while saving, the previous checkpoint stays and nothing else is left."""
+    path = tmp_path / "a.ckpt"
+    checkpoint.save(make(), path)
+
+    def fail(_descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(OutputError, match=r"a\.ckpt: No space left on device; free some space"):
+        checkpoint.save(make(step=8), path)
+    monkeypatch.undo()
+    assert checkpoint.load(path).step == 7
+    assert [p.name for p in tmp_path.iterdir()] == ["a.ckpt"]

@@ -1,0 +1,76 @@
+"""Options of a run: defaults, checks, files, resuming."""
+
+from dataclasses import asdict
+
+import pytest
+import tomli_w
+
+from lenet_mp.config import Config, read_options, resumed
+from lenet_mp.errors import UsageError
+
+
+def test_defaults_are_the_original_recipe():
+    """Left alone, a run is the original's: model 1, ten epochs, batches of 500, momentum 0.95, Xavier, [-1, 1]."""
+    config = Config()
+    assert (config.model, config.epochs, config.batch_size) == ("1", 10, 500)
+    assert (config.momentum, config.weight_decay, config.init, config.normalize) == (0.95, 0, "Xavier", "n1p1")
+    assert config.rates == [5e-6] * 2 + [5e-5] * 2 + [2e-5] * 3 + [1e-5] * 3
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"epochs": 0}, "--epochs must be from 1"),
+        ({"epochs": 2.5}, "--epochs must be a whole number"),
+        ({"epochs": True}, "--epochs must be a whole number"),
+        ({"batch_size": 0}, "--batch-size must be from 1"),
+        ({"streams": -1}, "--streams must be from 0"),
+        ({"momentum": 1.5}, "--momentum must be from 0"),
+        ({"momentum": float("nan")}, "--momentum must be from 0"),
+        ({"weight_decay": "x"}, "--weight-decay must be a number"),
+        ({"seed": -1}, "--seed must be from 0"),
+        ({"init": "zeros"}, "--init must be one of Xavier"),
+        ({"normalize": "x"}, "--normalize must be one of 0p1"),
+        ({"lr": "fast"}, "cannot read learning rate 'fast'"),
+        ({"model": 1}, "--model must be text"),
+    ],
+)
+def test_bad_options_are_refused(options, complaint):
+    """Every option is checked; the message has the option as the user types it."""
+    with pytest.raises(UsageError, match=complaint.replace("(", r"\(")):
+        Config(**options)
+
+
+def test_a_config_file_round_trips(tmp_path):
+    """The config.toml of a run gives the same options back."""
+    config = Config(model="2", lr="0.1*3", seed=7, weight_decay=1e-4)
+    path = tmp_path / "config.toml"
+    path.write_text(tomli_w.dumps(asdict(config)))
+    assert Config(**read_options(path)) == config
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"), [("epoch = 3", "unknown option 'epoch'"), ("epochs", "not valid TOML"), (None, "No such")]
+)
+def test_bad_config_files_are_refused(tmp_path, text, complaint):
+    """A missing file, one that is no TOML, and unknown options are told with the file's name."""
+    path = tmp_path / "bad.toml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(UsageError, match=complaint) as error:
+        read_options(path)
+    assert "bad.toml" in str(error.value)
+
+
+def test_whole_numbers_serve_as_numbers():
+    """A TOML file may say ``momentum = 0`` for 0.0."""
+    assert Config(momentum=0).momentum == 0
+
+
+def test_resuming_keeps_what_makes_the_run():
+    """Epochs and places may change on resume; an option that changes the result may not."""
+    saved = Config(seed=3)
+    assert resumed(saved, {"epochs": 20, "data": "elsewhere"}).epochs == 20
+    assert resumed(saved, {"seed": 3}) == saved
+    with pytest.raises(UsageError, match="--seed 4 does not fit the saved run, which has 3"):
+        resumed(saved, {"seed": 4})

@@ -1,0 +1,217 @@
+"""Whole training runs: results, files, resuming, refusals."""
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import programs
+import pytest
+import small_data
+from PIL import Image
+
+from lenet_mp import checkpoint, run_folder
+from lenet_mp.config import Config
+from lenet_mp.train import main
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Return a folder with a small data set and model."""
+    folder = tmp_path_factory.mktemp("train")
+    small_data.write_shards(folder / "data")
+    small_data.write_model(folder / "small.toml")
+    return folder
+
+
+def options(place, out, *more):
+    """Return arguments of a short run; ``more`` wins."""
+    common = ["--model", place / "small.toml", "--data", place / "data", "--batch-size", 60, "--lr", "0.002"]
+    return [str(a) for a in (*common, "--out", out, "--epochs", 4, "--progress", "off", *more)]
+
+
+def rows(run):
+    with (run / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def without_time(history):
+    return [{k: v for k, v in row.items() if k not in ("seconds", "images_per_second")} for row in history]
+
+
+@pytest.fixture(scope="module")
+def reference(place):
+    """Return the folder of a finished run in this process."""
+    assert main(options(place, place / "reference")) == 0
+    return place / "reference"
+
+
+def test_a_run_learns(reference):
+    """The small task is learned: every sample of all three splits is right at the end, and the loss falls."""
+    history = rows(reference)
+    losses = [float(row["loss"]) for row in history]
+    assert losses == sorted(losses, reverse=True)
+    assert history[-1]["train_top1"] == history[-1]["val_top1"] == "1.0"
+    assert json.loads((reference / "test.json").read_text())["last"] == pytest.approx(
+        {"samples": 30, "loss": 0.0, "top1": 1.0, "top5": 1.0}, abs=0.1
+    )
+
+
+def test_the_run_folder_is_complete(reference):
+    """A run leaves options, environment, metrics, log, curves, feature maps, checkpoints and the test result."""
+    names = {p.name for p in reference.iterdir()}
+    files = {"config.toml", "env.json", "metrics.csv", "log.txt", "curves.png", "last.ckpt", "best.ckpt", "test.json"}
+    assert names == files | {"features"}
+    assert sorted(p.name for p in (reference / "features").iterdir()) == ["epoch-01", "epoch-04"]
+    maps = {p.stem for p in (reference / "features" / "epoch-04").iterdir()}
+    assert {"C1", "S1", "C2"} <= maps
+    assert [row["epoch"] for row in rows(reference)] == ["1", "2", "3", "4"]
+    assert tuple(rows(reference)[0]) == run_folder.METRICS
+    Image.open(reference / "curves.png").verify()
+
+
+def test_the_reported_accuracy_is_that_of_the_saved_weights(place, reference):
+    """Training accuracy and validation figures of the last row are those of the weights in last.ckpt."""
+    from lenet_mp import comm, evaluation  # noqa: PLC0415
+    from lenet_mp.normalization import scale_and_offset  # noqa: PLC0415
+    from lenet_mp.plan import Plan  # noqa: PLC0415
+    from lenet_mp.shards import open_dataset  # noqa: PLC0415
+
+    saved = checkpoint.load(reference / "last.ckpt")
+    scale, offset = scale_and_offset(saved.normalize)
+    plan = Plan(saved.network.layers, scale=scale, offset=offset, threads=1)
+    data = open_dataset(place / "data")
+    train = evaluation.evaluate(plan, saved.parameters, data.train, comm.Solo())
+    validation = evaluation.evaluate(plan, saved.parameters, [data.validation], comm.Solo())
+    assert (train.samples, validation.samples) == (187, 45)
+    assert saved.history[-1]["train_top1"] == train.top1
+    assert saved.history[-1]["val_top1"] == validation.top1
+    logits = evaluation.logits(plan, saved.parameters, data.validation)
+    assert validation.top1 == np.mean(logits.argmax(1) == data.validation.labels)
+
+
+def test_resuming_equals_never_having_stopped(place, reference, tmp_path):
+    """Two epochs, then a resume to four, gives the weights, momentum and metrics of four in one go."""
+    out = tmp_path / "run"
+    assert main(options(place, out, "--epochs", 2)) == 0
+    assert main(["--resume", str(out), "--epochs", "4", "--progress", "off"]) == 0
+    ours, theirs = (checkpoint.load(run / "last.ckpt") for run in (out, reference))
+    for name, array in theirs.arrays.items():
+        assert ours.arrays[name].tobytes() == array.tobytes()
+    assert without_time(rows(out)) == without_time(rows(reference))
+    assert json.loads((out / "test.json").read_text()) == json.loads((reference / "test.json").read_text())
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 143)])
+def test_a_signal_saves_and_a_resume_goes_on_in_mid_epoch(place, tmp_path, number, code):
+    """A signal ends the run after a step with its exit code; resumed, it ends at the bits of an undisturbed run."""
+    long = ["--epochs", "3000", "--batch-size", "16", "--lr", "1e-5", "--train-accuracy", "running"]
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "lenet_mp.train", *options(place, out, *long)]
+    with subprocess.Popen(command, env=programs.environment(), stdout=subprocess.PIPE, text=True) as process:
+        while "epoch 2/" not in process.stdout.readline():
+            assert process.poll() is None
+        time.sleep(0.05)
+        process.send_signal(number)
+        output = process.communicate(timeout=60)[0]
+    assert process.returncode == code
+    assert f"--resume {out}" in output
+    saved = checkpoint.load(out / "last.ckpt")
+    until = str(saved.epoch + 1)
+    # The saved run has 3,000 epochs; end it with the unfinished one. The options are compared, epochs are free.
+    assert main(["--resume", str(out), "--epochs", until, "--progress", "off"]) == 0
+    assert main(options(place, tmp_path / "whole", *long, "--epochs", until)) == 0
+    resumed, whole = (checkpoint.load(tmp_path / name / "last.ckpt") for name in ("run", "whole"))
+    assert resumed.parameters.tobytes() == whole.parameters.tobytes()
+    assert without_time(resumed.history) == without_time(whole.history)
+
+
+def test_resume_finds_the_newest_run(place, tmp_path, monkeypatch, capsys):
+    """Runs without --out get folders of their own; --resume alone goes on with the newest, 'auto' starts if none."""
+    monkeypatch.chdir(tmp_path)
+    arguments = options(place, "x", "--epochs", "1")
+    place_of_out = arguments.index("--out")
+    del arguments[place_of_out : place_of_out + 2]
+    assert main(["--resume", "--progress", "off"]) == 2
+    assert "nothing to resume" in capsys.readouterr().err
+    assert main([*arguments, "--resume", "auto"]) == 0
+    assert main(arguments) == 0
+    assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["model-small-1", "model-small-2"]
+    assert main(["--resume", "--epochs", "2", "--progress", "off"]) == 0
+    assert [len(rows(tmp_path / "runs" / f"model-small-{i}")) for i in (1, 2)] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "complaint"),
+    [
+        (["--epochs", "0"], 2, "--epochs must be from 1"),
+        (["--epochs", "x"], 2, "invalid int value: 'x'"),
+        (["--model", "9"], 2, "unknown model '9'"),
+        (["--model", "1"], 2, "smallest image that works is 34 x 34"),
+        (["--data", "nowhere"], 3, "nowhere: no such folder"),
+        (["--learning-rate", "3"], 2, "unrecognized arguments: --learning-rate"),
+        (["--config", "none.toml"], 2, "cannot read none.toml"),
+        (["--feature-image", "none.jpg"], 3, "none.jpg"),
+        (["--lr", "1e30"], 76, "set a lower --lr"),
+        (["--resume", "nowhere"], 4, "nowhere does not exist"),
+        (["--out", "/proc/x"], 74, "cannot write /proc/x"),
+    ],
+)
+def test_bad_requests_are_one_line_and_an_exit_code(place, tmp_path, capsys, more, code, complaint):
+    """Every mistake is told in one line on stderr, with the exit code of its kind, and writes no checkpoint."""
+    assert main(options(place, tmp_path / "run", *more)) == code
+    error = capsys.readouterr().err
+    assert complaint in error
+    assert error.count("\n") == 1
+    assert not list(tmp_path.rglob("*.ckpt"))
+
+
+def test_an_existing_run_is_never_overwritten(place, reference, capsys):
+    """A folder that holds a run is refused, and stays as it is."""
+    before = (reference / "last.ckpt").read_bytes()
+    assert main(options(place, reference)) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert (reference / "last.ckpt").read_bytes() == before
+
+
+def test_resuming_with_other_options_or_data_is_refused(place, reference, tmp_path, capsys):
+    """A resume that would be another run is refused, with the option or the data named."""
+    assert main(["--resume", str(reference), "--seed", "5", "--epochs", "9"]) == 2
+    assert "--seed 5 does not fit the saved run" in capsys.readouterr().err
+    small_data.write_shards(tmp_path / "other", counts=(50, 50, 50, 36))
+    assert main(["--resume", str(reference), "--data", str(tmp_path / "other"), "--epochs", "9"]) == 4
+    assert "other data" in capsys.readouterr().err
+
+
+def test_the_config_file_repeats_a_run_and_the_command_line_wins(place, reference, tmp_path):
+    """A run's config.toml makes the same run again; options beside it change it."""
+    config = str(reference / "config.toml")
+    assert main(["--config", config, "--out", str(tmp_path / "a"), "--progress", "off"]) == 0
+    again, first = (checkpoint.load(run / "last.ckpt") for run in (tmp_path / "a", reference))
+    assert again.parameters.tobytes() == first.parameters.tobytes()
+    assert main(["--config", config, "--epochs", "1", "--out", str(tmp_path / "b"), "--progress", "off"]) == 0
+    assert Config(**checkpoint.load(tmp_path / "b" / "last.ckpt").config).epochs == 1
+
+
+def test_a_picture_that_fails_does_not_stop_training(place, tmp_path, monkeypatch, capsys):
+    """When curves cannot be drawn the run goes on, says so, and ends with 0."""
+
+    def fail(*_arguments, **_options):
+        raise RuntimeError("no fonts")
+
+    monkeypatch.setattr("lenet_mp.plots.draw_curves", fail)
+    assert main(options(place, tmp_path / "run", "--epochs", "1")) == 0
+    assert "warning: no curves this time (RuntimeError: no fonts)" in capsys.readouterr().err
+    assert (tmp_path / "run" / "last.ckpt").is_file()
+
+
+def test_training_without_held_out_data(place, tmp_path):
+    """Without data.h5 a run trains; best is by training loss, and the columns of validation are empty."""
+    small_data.write_shards(tmp_path / "data")
+    (tmp_path / "data" / "data.h5").unlink()
+    assert main(options(place, tmp_path / "run", "--data", tmp_path / "data", "--epochs", "2")) == 0
+    assert [row["val_top1"] for row in rows(tmp_path / "run")] == ["", ""]
+    assert not (tmp_path / "run" / "test.json").exists()
