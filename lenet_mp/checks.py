@@ -29,33 +29,35 @@ def resolve(collection: Collection, root: Path, *, allow_outside: bool = False) 
     a list from somebody else must not pull in other files of this machine.
     """
     base = os.path.realpath(root)
+    inside = base.rstrip("/") + "/"
     for split, samples in collection.samples.items():
         found = []
         for sample in samples:
-            file, reason = _locate(sample.path, base, allow_outside=allow_outside)
-            if reason:
-                collection.problems.append(Problem(sample.where, f"{sample.path}: {reason}"))
+            try:
+                file, status = _locate(sample.path, base)
+                reason = _unfit(status)
+            except (OSError, ValueError) as error:
+                file, status, reason = "", None, _reason(error, sample.path)
+            if not reason and not allow_outside and not file.startswith(inside):
+                reason = "lies outside the root folder; give another --root or --allow-outside"
+            if reason or status is None:
+                collection.problems.append(sample.problem(reason))
             else:
-                found.append(replace(sample, file=file))
+                found.append(replace(sample, file=file, stamp=(status.st_size, status.st_mtime_ns)))
         collection.samples[split] = found
 
 
-def _locate(path: str, base: str, *, allow_outside: bool) -> tuple[str, str]:
-    """Real path of a file and, if it cannot be used, why."""
+def _locate(path: str, base: str) -> tuple[str, os.stat_result]:
+    """Real path of a file below `base`, and its status; what the system raises if there is none."""
     folder, name = os.path.split(os.path.join(base, path))  # noqa: PTH118 - 63,000 Path objects are slow
     if name in {"", ".", ".."}:
-        return "", "is a folder, not an image"
+        raise IsADirectoryError(errno.EISDIR, "is a folder")
     file = f"{_real_folder(folder).rstrip('/')}/{name}"
-    try:
-        status = os.lstat(file)
-        if stat.S_ISLNK(status.st_mode):
-            file = os.path.realpath(file)
-            status = os.stat(file)  # noqa: PTH116
-    except OSError as error:
-        return "", _reason(error, path)
-    if not allow_outside and not file.startswith(base.rstrip("/") + "/"):
-        return "", "lies outside the root folder; give another --root or --allow-outside"
-    return file, _unfit(status)
+    status = os.lstat(file)
+    if stat.S_ISLNK(status.st_mode):
+        file = os.path.realpath(file)
+        status = os.stat(file)  # noqa: PTH116
+    return file, status
 
 
 def _unfit(status: os.stat_result) -> str:
@@ -71,12 +73,15 @@ def _unfit(status: os.stat_result) -> str:
     return ""
 
 
-def _reason(error: OSError, path: str) -> str:
+def _reason(error: OSError | ValueError, path: str) -> str:
+    if isinstance(error, ValueError):
+        return "is no path"
     if error.errno == errno.ENOENT and path.rpartition(" ")[2].isdigit():
         return "no such file (does the line have a column too many?)"
     reasons = {
         errno.ENOENT: "no such file",
         errno.ENOTDIR: "no such file",
+        errno.EISDIR: "is a folder, not an image",
         errno.ELOOP: "is a symbolic link to itself",
         errno.ENAMETOOLONG: "is too long a path",
     }
@@ -101,7 +106,7 @@ def check_conflicts(collection: Collection) -> None:
             unclear.add(file)
             said = ", ".join(f"{collection.class_names[sample.label]!r} at {sample.where}" for _, sample in places)
             reason = f"is listed with different classes: {said}"
-            collection.problems += [Problem(sample.where, f"{sample.path}: {reason}") for _, sample in places]
+            collection.problems += [sample.problem(reason) for _, sample in places]
         elif len(places) > 1:
             found = {split for split, _ in places}
             repeats[" and ".join(split for split in collection.samples if split in found)] += 1

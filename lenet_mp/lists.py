@@ -45,12 +45,18 @@ class Sample:
     label : the class, from 0
     where : the list and line (or the path) that says so
     file : the file to open, once :func:`lenet_mp.checks.resolve` found it
+    stamp : its size in bytes and time of change in nanoseconds
     """
 
     path: str
     label: int
     where: str
     file: str = ""
+    stamp: tuple[int, int] = (0, 0)
+
+    def problem(self, reason: str) -> Problem:
+        """Say why this sample cannot be used."""
+        return Problem(self.where, reason if self.where == self.path else f"{self.path}: {reason}")
 
 
 @dataclass

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
-from lenet_mp.errors import DataError
 from lenet_mp.files import replaced
 from lenet_mp.manifest import ShardEntry
 from lenet_mp.shard_file import FORMAT, FORMAT_ATTRIBUTE, SUFFIXES
@@ -38,6 +37,8 @@ def write_shard(
 ) -> ShardEntry:
     """Write one H5 file and return its manifest entry; the same blocks give the same bytes (in one HDF5 version).
 
+    Blocks without any image give a file without datasets, and an entry without counts.
+
     Parameters
     ----------
     path : Path
@@ -52,8 +53,6 @@ def write_shard(
     ------
     OutputError
         If the disk is full or fails; nothing is left behind.
-    DataError
-        If the blocks hold no image at all.
     """
     labels: dict[str, list[Labels]] = {}
     with replaced(path) as temporary, temporary.open("w+b") as file:
@@ -67,8 +66,6 @@ def write_shard(
                 file.seek(_Layout(counts, image_shape, channel_order).offsets[split])
             labels[split].append(values)
             file.write(np.ascontiguousarray(images).data)
-        if not labels:
-            raise DataError(f"{path}: none of its images can be used; give a larger --shard-size")
         joined = {split: np.concatenate(parts) for split, parts in labels.items()}
         counts = {split: len(values) for split, values in joined.items()}
         _Layout(counts, image_shape, channel_order, joined).write(file)
