@@ -39,7 +39,7 @@ VERSION = 1
 HEADER = struct.Struct("<8sQ")
 DIGEST = 32
 MAX_BYTES = 1 << 32
-DTYPES = {"<f4", "<i8"}
+DTYPES = {"<f4"}
 
 
 @dataclass(kw_only=True)
@@ -62,8 +62,10 @@ class Checkpoint:
         One row of figures for every finished epoch.
     epoch, step : int
         Epochs finished, and steps done in the one after.
+    counts : list of int
+        Summed counts of the unfinished epoch.
     arrays : dict
-        ``parameters`` and ``velocity`` (P,) float32; ``totals`` (5,) int64, the counts of the unfinished epoch.
+        ``parameters`` and ``velocity`` (P,) float32.
     """
 
     model: Model
@@ -76,6 +78,7 @@ class Checkpoint:
     history: list[dict[str, Any]] = field(default_factory=list)
     epoch: int = 0
     step: int = 0
+    counts: list[int] = field(default_factory=list)
     arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
 
     @property
@@ -104,6 +107,7 @@ def to_bytes(checkpoint: Checkpoint) -> bytes:
         "history": checkpoint.history,
         "epoch": checkpoint.epoch,
         "step": checkpoint.step,
+        "counts": checkpoint.counts,
         "arrays": [{"name": n, "dtype": a.dtype.str, "shape": a.shape} for n, a in arrays.items()],
     }
     text = json.dumps(document, ensure_ascii=False, allow_nan=False).encode()
@@ -176,6 +180,7 @@ def _decode(body: bytes) -> Checkpoint:
         history=[dict(row) for row in document["history"]],
         epoch=int(document["epoch"]),
         step=int(document["step"]),
+        counts=[int(count) for count in document["counts"]],
         arrays=arrays,
     )
     needed = (checkpoint.network.parameter_count,)

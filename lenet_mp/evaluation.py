@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lenet_mp.batches import Batches
-from lenet_mp.plan import COUNTS, LOSS, QUANTUM, SAMPLES, TOP1, TOP5, Plan
+from lenet_mp.plan import COUNTS, LOSS, QUANTUM, REFUSED, SAMPLES, TOP1, TOP5, Plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lenet_mp.comm import Comm
     from lenet_mp.shards import Split
 
+    Counts = list[int]
     Parameters = NDArray[np.float32]
 
 CHUNK = 512
@@ -27,7 +28,10 @@ CHUNK = 512
 
 @dataclass(frozen=True)
 class Scores:
-    """Figures over ``samples`` samples: mean cross-entropy, and shares of samples (0..1) right at rank 1 and 5."""
+    """Figures over ``samples`` samples: mean cross-entropy, and shares of samples (0..1) right at rank 1 and 5.
+
+    The loss is infinite where that of any sample was not finite or beyond all measure.
+    """
 
     samples: int
     loss: float
@@ -35,13 +39,18 @@ class Scores:
     top5: float
 
     @classmethod
-    def from_counts(cls, counts: NDArray[np.int64]) -> Scores:
-        """Divide the summed counts (5,) of a plan."""
-        samples = int(counts[SAMPLES])
+    def from_counts(cls, counts: Counts) -> Scores:
+        """Divide the summed counts of a plan."""
+        samples = counts[SAMPLES]
         if not samples:
             return cls(0, math.nan, math.nan, math.nan)
-        loss = int(counts[LOSS]) * QUANTUM / samples
-        return cls(samples, loss, int(counts[TOP1]) / samples, int(counts[TOP5]) / samples)
+        loss = math.inf if counts[REFUSED] else counts[LOSS] * QUANTUM / samples
+        return cls(samples, loss, counts[TOP1] / samples, counts[TOP5] / samples)
+
+
+def add(counts: Counts, more: NDArray[np.int64]) -> Counts:
+    """Add a plan's counts; Python's integers hold the loss of any number of samples."""
+    return [old + int(new) for old, new in zip(counts, more, strict=True)]
 
 
 def evaluate(plan: Plan, parameters: Parameters, splits: Sequence[Split], comm: Comm) -> Scores:
@@ -52,13 +61,19 @@ def evaluate(plan: Plan, parameters: Parameters, splits: Sequence[Split], comm: 
     """
     samples = sum(split.count for split in splits)
     first, last = samples * comm.rank // comm.size, samples * (comm.rank + 1) // comm.size
-    counts = np.zeros(COUNTS, np.int64)
+    counts = [0] * COUNTS
+    chunk = np.zeros(COUNTS, np.int64)
     for images, labels in _chunks(splits, first, last):
-        part = np.zeros(COUNTS, np.int64)
-        plan.evaluate(parameters, images, labels, totals=part)
-        counts += part
-    comm.allreduce(counts)
-    return Scores.from_counts(counts)
+        plan.evaluate(parameters, images, labels, totals=chunk)
+        counts = add(counts, chunk)
+    return Scores.from_counts(_sum_over_ranks(counts, comm))
+
+
+def _sum_over_ranks(counts: Counts, comm: Comm) -> Counts:
+    """Add up counts that may need more than 64 bits: their high and low halves apart."""
+    halves = np.array([divmod(count, 1 << 32) for count in counts], np.int64)
+    comm.allreduce(halves)
+    return [(int(high) << 32) + int(low) for high, low in halves]
 
 
 def logits(plan: Plan, parameters: Parameters, split: Split) -> NDArray[np.float32]:

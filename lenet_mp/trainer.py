@@ -11,7 +11,7 @@ import numpy as np
 from lenet_mp.batches import Batches
 from lenet_mp.checkpoint import Checkpoint
 from lenet_mp.errors import CheckpointError, DivergenceError
-from lenet_mp.evaluation import Scores, evaluate
+from lenet_mp.evaluation import Scores, add, evaluate
 from lenet_mp.loader import Loader, default_streams
 from lenet_mp.normalization import scale_and_offset
 from lenet_mp.optimizer import Momentum
@@ -84,7 +84,7 @@ class Trainer:
         self.epoch = self.step = 0
         self.history: list[dict[str, Any]] = []
         self._batches = Batches(dataset.train)
-        self._counts = np.zeros(COUNTS, np.int64)
+        self._counts = [0] * COUNTS
         # One buffer a step and one allreduce: the gradient, the counts, and what the signals ask for.
         self._reduced = np.zeros(network.parameter_count + COUNTS + 1, np.int64)
         self._limit = LARGEST_TOTAL / -(-config.batch_size // GROUP_SIZE)
@@ -139,10 +139,10 @@ class Trainer:
             history=list(self.history),
             epoch=self.epoch,
             step=self.step,
+            counts=list(self._counts),
             arrays={
                 "parameters": self.parameters.copy(),
                 "velocity": self.optimizer.velocity.copy(),
-                "counts": self._counts.copy(),
             },
         )
 
@@ -154,7 +154,7 @@ class Trainer:
             raise CheckpointError("the saved run has another network: start a new run")
         self.parameters[...] = saved.parameters
         self.optimizer.velocity[...] = saved.arrays["velocity"]
-        self._counts[...] = saved.arrays["counts"]
+        self._counts = list(saved.counts)
         self.epoch, self.step, self.history = saved.epoch, saved.step, list(saved.history)
 
     def _finish_epoch(self, stop: StopRequest, recorder: Recorder) -> int:
@@ -194,7 +194,7 @@ class Trainer:
         self.optimizer.update(self.parameters, (gradient * QUANTUM).astype(np.float32), self.config.rates[self.epoch])
         if not np.isfinite(self.parameters).all():
             raise DivergenceError(f"the weights are not finite after {where}: set a lower --lr")
-        self._counts += counts
+        self._counts = add(self._counts, counts)
         self.step += 1
         return int(self._reduced[-1])
 
@@ -216,4 +216,4 @@ class Trainer:
         })  # fmt: skip
         self.epoch += 1
         self.step = 0
-        self._counts[...] = 0
+        self._counts = [0] * COUNTS

@@ -14,7 +14,7 @@ def test_views_cover_the_flat_vector_once():
     network = compile_network(MODELS["1"])
     flat = np.zeros(network.parameter_count, np.float32)
     for view in network.views(flat).values():
-        view += 1
+        np.add(view, 1, out=view)
     assert flat.tolist() == [1] * network.parameter_count
 
 

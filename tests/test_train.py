@@ -177,7 +177,7 @@ def test_an_existing_run_is_never_overwritten(place, reference, capsys):
     assert (reference / "last.ckpt").read_bytes() == before
 
 
-def test_resuming_with_other_options_or_data_is_refused(place, reference, tmp_path, capsys):
+def test_resuming_with_other_options_or_data_is_refused(reference, tmp_path, capsys):
     """A resume that would be another run is refused, with the option or the data named."""
     assert main(["--resume", str(reference), "--seed", "5", "--epochs", "9"]) == 2
     assert "--seed 5 does not fit the saved run" in capsys.readouterr().err
@@ -186,7 +186,7 @@ def test_resuming_with_other_options_or_data_is_refused(place, reference, tmp_pa
     assert "other data" in capsys.readouterr().err
 
 
-def test_the_config_file_repeats_a_run_and_the_command_line_wins(place, reference, tmp_path):
+def test_the_config_file_repeats_a_run_and_the_command_line_wins(reference, tmp_path):
     """A run's config.toml makes the same run again; options beside it change it."""
     config = str(reference / "config.toml")
     assert main(["--config", config, "--out", str(tmp_path / "a"), "--progress", "off"]) == 0
