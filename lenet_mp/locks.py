@@ -19,8 +19,8 @@ NAME = ".lock"
 
 
 @contextlib.contextmanager
-def folder_lock(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock; ``UsageError`` at once if another process holds it.
+def folder_lock(folder: Path, *, wait: bool = False) -> Iterator[None]:
+    """Hold the folder's lock; if another process holds it, wait, or raise ``UsageError`` at once.
 
     The kernel gives the lock back when the process ends, however it ends. The file stays, since removing it would let
     two processes lock two files of that name.
@@ -32,7 +32,7 @@ def folder_lock(folder: Path) -> Iterator[None]:
         raise output_error(path, error) from error
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError as error:
             owner = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another process"
             raise UsageError(f"{folder}: in use by {owner}; wait for it or choose another folder") from error
