@@ -115,12 +115,8 @@ def _is_complete(folder: Path, options: dict[str, Any]) -> bool:
 
 def _tell(what: str, folder: Path, size: int, arrays: Arrays) -> None:
     images = sum(len(labels) for _, labels in arrays.values())
-    print(
-        f"lenet-mp: {what} Fashion-MNIST sample ({images:,} images of {size} x {size} x 1, {images * size**2 / 1e6:.0f} "
-        f"MB) in {folder}",
-        file=sys.stderr,
-        flush=True,
-    )
+    contents = f"{images:,} images of {size} x {size} x 1, {images * size**2 / 1e6:.0f} MB"
+    print(f"lenet-mp: {what} Fashion-MNIST sample ({contents}) in {folder}", file=sys.stderr, flush=True)
 
 
 def _write(folder: Path, arrays: Arrays, size: int, options: dict[str, Any]) -> None:
