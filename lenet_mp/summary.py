@@ -5,19 +5,18 @@ With ``--set`` it shows the changed network below the original, so that one sees
 
 from __future__ import annotations
 
-import argparse
-import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lenet_mp import cli, tables
+from lenet_mp import arguments, cli, tables
 from lenet_mp.costs import AMOUNTS, COLUMNS, Cost, layer_costs, total_cost
 from lenet_mp.model_files import find_model
 from lenet_mp.models import change
 from lenet_mp.network import compile_network
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Sequence
 
     from lenet_mp.network import Network
@@ -41,9 +40,13 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=EXAMPLE,
     )
     parser.add_argument("--model", default="1", metavar="NAME", help="1, 2, lenet5 or a .toml file (default: 1)")
-    parser.add_argument("--size", type=parse_size, metavar="N|HxW", help="image size (default: the model's)")
-    parser.add_argument("--channels", type=_positive, metavar="N", help="image channels (default: the model's)")
-    parser.add_argument("--classes", type=_positive, metavar="N", help="number of classes (default: the model's)")
+    parser.add_argument("--size", type=arguments.size, metavar="N|HxW", help="image size (default: the model's)")
+    parser.add_argument(
+        "--channels", type=arguments.positive, metavar="N", help="image channels (default: the model's)"
+    )
+    parser.add_argument(
+        "--classes", type=arguments.positive, metavar="N", help="number of classes (default: the model's)"
+    )
     parser.add_argument(
         "--set",
         action="append",
@@ -68,25 +71,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     as_csv = options.out is not None and options.out.suffix.lower() == ".csv"
     text = to_csv(networks) if as_csv else to_text(networks, options.set)
     if options.out is None:
-        sys.stdout.write(text)
+        tables.print_text([text])
     else:
         tables.write_text(options.out, text)
         print(f"wrote {options.out}", file=sys.stderr)
     return 0
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """Read ``250`` or ``250x200`` (height x width)."""
-    match = re.fullmatch(r"([1-9]\d{0,4})(?:x([1-9]\d{0,4}))?", text)
-    if not match:
-        raise argparse.ArgumentTypeError(f"'{text}' is no size: write 250 or 250x200 (height x width)")
-    return int(match[1]), int(match[2] or match[1])
-
-
-def _positive(text: str) -> int:
-    if not re.fullmatch(r"[1-9]\d{0,8}", text):
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number above 0")
-    return int(text)
 
 
 def to_text(networks: Sequence[Network], settings: Sequence[str] = ()) -> str:

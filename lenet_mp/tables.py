@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import sys
 from typing import TYPE_CHECKING
 
 from lenet_mp.files import write_atomically
@@ -33,12 +34,22 @@ def as_text(header: Sequence[str], rows: Iterable[Sequence[str]], *, left: int =
 
 
 def as_csv(header: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
-    """Return RFC 4180 text with plain newlines, quoted where a cell needs it."""
+    """Return a heading and rows as RFC 4180 text with plain newlines, quoted where a cell needs it."""
+    return rows_as_csv([header, *rows])
+
+
+def rows_as_csv(rows: Iterable[Sequence[Cell]]) -> str:
+    """Return rows as :func:`as_csv` does, without a heading."""
     buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
+    csv.writer(buffer, lineterminator="\n").writerows(rows)
     return buffer.getvalue()
+
+
+def print_text(parts: Iterable[str]) -> None:
+    """Print to stdout in UTF-8, whatever the locale; file names that are no valid text keep their bytes."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
+    sys.stdout.writelines(parts)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,0 +1,21 @@
+"""Values on the command line that several commands take; a wrong one is answered with how to write it."""
+
+from __future__ import annotations
+
+import argparse
+import re
+
+
+def positive(text: str) -> int:
+    """Read a whole number above 0."""
+    if not re.fullmatch(r"0*[1-9]\d{0,8}", text, re.ASCII):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number above 0")
+    return int(text)
+
+
+def size(text: str) -> tuple[int, int]:
+    """Read an image size in pixels: ``250``, or ``250x200`` for height x width."""
+    match = re.fullmatch(r"([1-9]\d{0,4})(?:x([1-9]\d{0,4}))?", text, re.ASCII)
+    if not match:
+        raise argparse.ArgumentTypeError(f"'{text}' is no size: write 250 or 250x200 (height x width)")
+    return int(match[1]), int(match[2] or match[1])

@@ -1,0 +1,110 @@
+"""A trained network, ready to take images: everything it needs to know comes from its checkpoint."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lenet_mp import checkpoint, engine, evaluation, feature_maps, images, run_folder, threads
+from lenet_mp.comm import Solo
+from lenet_mp.errors import CheckpointError, DivergenceError
+from lenet_mp.normalization import scale_and_offset
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from lenet_mp.evaluation import Scores
+    from lenet_mp.feature_maps import Maps
+    from lenet_mp.images import ImagePixels
+    from lenet_mp.shards import Dataset, Split
+
+    Logits = NDArray[np.float32]
+
+
+class Classifier:
+    """The network of a checkpoint.
+
+    Attributes
+    ----------
+    path : Path
+        The checkpoint file.
+    checkpoint : Checkpoint
+    network : Network
+    parameters : (P,) float32
+    class_names : tuple of str
+        The position is the class's number.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoint = checkpoint.load(path)
+        self.network = self.checkpoint.network
+        self.parameters = self.checkpoint.parameters
+        self.class_names = self.checkpoint.class_names
+        self._scale, self._offset = scale_and_offset(self.checkpoint.normalize)
+        self._plan = engine.Plan(
+            self.network.layers, scale=self._scale, offset=self._offset, threads=threads.choose(local_ranks=1)
+        )
+
+    @classmethod
+    def load(cls, run: Path) -> Classifier:
+        """Load a run folder's best weights, or the checkpoint file ``run``; ``CheckpointError`` if there are none."""
+        return cls(run_folder.find_checkpoint(run))
+
+    def read_image(self, path: Path) -> ImagePixels:
+        """Read an image file as the training images were read: (H, W, C) uint8; ``DataError`` if it cannot be."""
+        height, width, channels = self.network.input_shape
+        order = self.checkpoint.channel_order
+        return images.load_image(path, size=(height, width), channels=channels, channel_order=order)
+
+    def logits(self, pixels: NDArray[np.uint8]) -> Logits:
+        """Logits (N, K) of images (N, H, W, C); ``DivergenceError`` if they are not finite."""
+        pixels = np.ascontiguousarray(pixels, np.uint8)
+        addresses = pixels.ctypes.data + np.arange(len(pixels), dtype=np.uintp) * np.uintp(pixels.strides[0])
+        return self._finite(self._plan.forward(self.parameters, addresses))
+
+    def split_logits(self, splits: Sequence[Split]) -> Logits:
+        """Logits (N, K) of all samples of ``splits``, in their order; ``DivergenceError`` if they are not finite."""
+        return self._finite(np.concatenate([evaluation.logits(self._plan, self.parameters, s) for s in splits]))
+
+    def scores(self, splits: Sequence[Split]) -> Scores:
+        """Loss and accuracies over ``splits``, by the same sums as in training."""
+        return evaluation.evaluate(self._plan, self.parameters, splits, Solo())
+
+    def feature_maps(self, image: ImagePixels) -> Maps:
+        """What each convolution and pooling makes of ``image``, by layer name."""
+        return feature_maps.compute(self.network, self.parameters, image, self._scale, self._offset)
+
+    def require_fit(self, dataset: Dataset) -> None:
+        """Refuse a data set of other images or classes with a ``CheckpointError`` that names what differs."""
+        found = dataset.image_shape, dataset.channel_order
+        wanted = self.network.input_shape, self.checkpoint.channel_order
+        if found != wanted:
+            raise CheckpointError(
+                f"{dataset.folder} holds images of {_form(*found)}, but {self.path} was trained on {_form(*wanted)}: "
+                "prepare the data set in that form"
+            )
+        if dataset.class_names != self.class_names:
+            raise CheckpointError(
+                f"{dataset.folder} has other classes than {self.path}: {self._difference(dataset.class_names)}; "
+                "prepare it with the same classes.txt"
+            )
+
+    def _difference(self, names: Sequence[str]) -> str:
+        if len(names) != len(self.class_names):
+            return f"{len(names)} instead of {len(self.class_names)}"
+        place = next(i for i, (a, b) in enumerate(zip(names, self.class_names, strict=True)) if a != b)
+        return f"class {place} is '{names[place]}' instead of '{self.class_names[place]}'"
+
+    def _finite(self, logits: Logits) -> Logits:
+        if not np.isfinite(logits).all():
+            raise DivergenceError(f"{self.path} gives values that are not finite: the training diverged, use another")
+        return logits
+
+
+def _form(shape: tuple[int, int, int], order: str) -> str:
+    return f"{' x '.join(map(str, shape))} {order}"
