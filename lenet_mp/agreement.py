@@ -1,4 +1,4 @@
-"""Make sure, before the first step, that all ranks run the same job."""
+"""Make sure that all ranks run the same job, before the first step, and hold the same weights, later on."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ import lenet_mp
 from lenet_mp.errors import PeerError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from lenet_mp.comm import Comm
     from lenet_mp.trainer import Trainer
 
 
@@ -33,10 +37,31 @@ def fingerprint(trainer: Trainer) -> dict[str, str]:
 def check(trainer: Trainer) -> None:
     """Compare all ranks with rank 0; ``PeerError`` on every rank names the first rank and field that differ."""
     views = trainer.comm.gather(fingerprint(trainer))
+    difference = first_difference(views)
+    if difference:
+        rank, name = difference
+        raise PeerError(
+            f"rank {rank} runs another job than rank 0: {name} is {views[rank].get(name)}, not {views[0][name]}; "
+            "give all ranks the same program, options and data"
+        )
+
+
+def check_weights(comm: Comm, arrays: dict[str, NDArray[np.generic]]) -> None:
+    """Compare the hash of every array with rank 0's; ``PeerError`` on every rank names rank and array."""
+    comm.enter("the comparison of weights", waiting=True)
+    views = comm.gather({name: hashlib.sha256(array.tobytes()).hexdigest() for name, array in arrays.items()})
+    difference = first_difference(views)
+    if difference:
+        raise PeerError(
+            f"rank {difference[0]} holds other weights than rank 0, in {difference[1]}: a machine computes or "
+            "remembers wrongly; resume from the checkpoint on other machines"
+        )
+
+
+def first_difference(views: list[dict[str, str]]) -> tuple[int, str] | None:
+    """Return the first rank, and the first name there, whose value is not rank 0's."""
     for rank, view in enumerate(views):
         for name, value in views[0].items():
             if view.get(name) != value:
-                raise PeerError(
-                    f"rank {rank} runs another job than rank 0: {name} is {view.get(name)}, not {value}; "
-                    "give all ranks the same program, options and data"
-                )
+                return rank, name
+    return None

@@ -9,13 +9,13 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from lenet_mp.errors import LenetError, UsageError
+from lenet_mp.last_words import INTERRUPTED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     Main = Callable[[Sequence[str] | None], int]
 
-INTERRUPTED = 130
 BROKEN_PIPE = 141
 
 
@@ -50,6 +50,10 @@ def command(name: str) -> Callable[[Main], Callable[..., int]]:
             except KeyboardInterrupt:
                 print(f"lenet-mp {name}: interrupted", file=sys.stderr)
                 return INTERRUPTED
+            except MemoryError as error:
+                reason = str(error) or "use a smaller batch, image or model"
+                print(f"lenet-mp {name}: error: out of memory: {reason}", file=sys.stderr)
+                return 1
             except BrokenPipeError:
                 # The reader (head, less) has seen enough; keep the interpreter from complaining once more.
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -6,26 +6,20 @@ communicator answer the same calls; size 1 is an ordinary case.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import sys
 import time
-import traceback
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from lenet_mp.errors import LenetError, UsageError
+from lenet_mp.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import NDArray
 
 LAUNCHER_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MPI_LOCALNRANKS", "SLURM_STEP_NUM_TASKS")
 """Variables by which launchers (Open MPI, MPICH and its kin, Slurm) tell a process how many they started."""
 LONGEST_NAP = 0.005
-HEAD_START = 0.3
 
 
 class Comm(Protocol):
@@ -37,12 +31,28 @@ class Comm(Protocol):
         This process's number, and how many there are.
     local_size : int
         How many of them share this machine.
+    library : str
+        Name and version of the MPI library; empty without one.
+    phase, phase_began, waiting
+        What this rank is doing, since when (``time.monotonic``), and whether it waits for other ranks.
     """
 
     rank: int
     size: int
     local_size: int
     library: str
+    phase: str
+    phase_began: float
+    waiting: bool
+
+    def enter(self, phase: str, *, waiting: bool = False) -> None:
+        """Note what this rank does from now on, and whether it waits for others in it."""
+
+    def roll_call(self, seconds: float) -> dict[int, str]:
+        """Ask the other ranks, from a thread, what they do; the answers that come within ``seconds``.
+
+        An answer is the rank's phase, or nothing where it is only waiting for others.
+        """
 
     def allreduce(self, totals: NDArray[np.int64]) -> None:
         """Replace ``totals`` on every rank by its sum over all ranks; exact, so the order does not matter."""
@@ -60,13 +70,29 @@ class Comm(Protocol):
         """End all ranks at once with exit code ``code``."""
 
 
-class Solo:
+class _Phases:
+    """Remembers what a rank is doing, for its last words and its watchdog."""
+
+    def __init__(self) -> None:
+        self.enter("start-up")
+
+    def enter(self, phase: str, *, waiting: bool = False) -> None:
+        self.phase = phase
+        self.waiting = waiting
+        self.phase_began = time.monotonic()
+
+
+class Solo(_Phases):
     """A communicator of one process."""
 
     rank = 0
     size = 1
     local_size = 1
     library = ""
+
+    def roll_call(self, seconds: float) -> dict[int, str]:  # noqa: ARG002 - nobody to ask
+        """Return nothing: there is no other rank."""
+        return {}
 
     def allreduce(self, totals: NDArray[np.int64]) -> None:
         """Leave ``totals`` as it is."""
@@ -84,13 +110,14 @@ class Solo:
 
     def abort(self, code: int) -> None:
         """End the process."""
-        raise SystemExit(code)
+        os._exit(code)
 
 
-class Mpi:
+class Mpi(_Phases):
     """MPI's world, through mpi4py."""
 
     def __init__(self) -> None:
+        super().__init__()
         try:
             from mpi4py import MPI  # noqa: PLC0415
         except (ImportError, RuntimeError) as error:
@@ -106,6 +133,7 @@ class Mpi:
         node = self._world.Split_type(MPI.COMM_TYPE_SHARED)
         self.local_size = node.Get_size()
         node.Free()
+        self._calls = self._world.Dup()  # a space of its own for the watchdogs' messages
 
     def allreduce(self, totals: NDArray[np.int64]) -> None:
         """Sum ``totals`` in place; its type is checked here because MPI would overrun a wrong buffer silently."""
@@ -128,6 +156,24 @@ class Mpi:
         while not request.Test():
             time.sleep(nap)
             nap = min(2 * nap, LONGEST_NAP)
+
+    def roll_call(self, seconds: float) -> dict[int, str]:
+        """Tell all other ranks this one's phase and collect theirs; only where MPI allows calls from threads."""
+        if self._mpi.Query_thread() < self._mpi.THREAD_MULTIPLE:
+            return {}
+        mine = "" if self.waiting else self.phase
+        others = [rank for rank in range(self.size) if rank != self.rank]
+        self._sent = [self._calls.isend(mine, dest=rank) for rank in others]
+        answers = {rank: self._calls.irecv(source=rank) for rank in others}
+        phases: dict[int, str] = {}
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and len(phases) < len(others):
+            for rank in set(answers) - set(phases):
+                arrived, phase = answers[rank].test()
+                if arrived:
+                    phases[rank] = str(phase)
+            time.sleep(LONGEST_NAP)
+        return phases
 
     def abort(self, code: int) -> None:
         """End all ranks through the launcher."""
@@ -161,40 +207,3 @@ def connect() -> Comm:
             f"the library in use ({comm.library}); use the launcher of that MPI (command -v mpirun shows yours)"
         )
     return comm
-
-
-@contextlib.contextmanager
-def ending_together(comm: Comm, program: str) -> Iterator[None]:
-    """Let an exception on one rank end the whole job, with its text and exit code.
-
-    Without this the other ranks would wait for ever in their next collective call. Where rank 0 fails in the same
-    way, as for a missing file, its message alone is shown: the others give it a head start.
-    """
-    try:
-        yield
-    except BaseException as error:
-        if comm.size == 1 or (isinstance(error, SystemExit) and not error.code):
-            raise
-        if comm.rank:
-            time.sleep(HEAD_START)
-        print(_last_words(error, comm.rank, program), file=sys.stderr, flush=True)
-        comm.abort(exit_code(error))
-        raise
-
-
-def exit_code(error: BaseException) -> int:
-    """Exit code for a process that ``error`` ends."""
-    if isinstance(error, SystemExit):
-        return error.code if isinstance(error.code, int) else 1
-    if isinstance(error, KeyboardInterrupt):
-        return 130
-    return error.exit_code if isinstance(error, LenetError) else 1
-
-
-def _last_words(error: BaseException, rank: int, program: str) -> str:
-    who = f"[rank {rank}] " if rank else ""
-    if isinstance(error, LenetError):
-        return f"{who}{program}: error: {error}"
-    if isinstance(error, KeyboardInterrupt):
-        return f"{who}{program}: interrupted"
-    return f"[rank {rank}] {''.join(traceback.format_exception(error)).rstrip()}"

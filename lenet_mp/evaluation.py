@@ -64,8 +64,10 @@ def evaluate(plan: Plan, parameters: Parameters, splits: Sequence[Split], comm: 
     counts = [0] * COUNTS
     chunk = np.zeros(COUNTS, np.int64)
     for images, labels in _chunks(splits, first, last):
+        comm.enter("evaluation")
         plan.evaluate(parameters, images, labels, totals=chunk)
         counts = add(counts, chunk)
+    comm.enter("the sum of an evaluation", waiting=True)
     return Scores.from_counts(_sum_over_ranks(counts, comm))
 
 

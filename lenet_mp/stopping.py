@@ -1,11 +1,16 @@
-"""Signals that ask a run to stop: remembered here, acted on by all ranks after the same step."""
+"""What asks a run to stop: signals and the end of its time; all ranks act on it after the same step."""
 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
+import re
 import signal
+import time
 from typing import TYPE_CHECKING
+
+from lenet_mp.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,18 +21,24 @@ INTERRUPT, TERMINATE = 1, 1 << 20
 
 
 class StopRequest:
-    """The signals that have arrived at this rank: SIGINT, SIGTERM, or SIGUSR1, which Slurm sends before its limit.
+    """Whether this rank was asked to stop: by SIGINT, SIGTERM, SIGUSR1 (which Slurm can send), or by its clock.
 
     A second signal ends the process at once, as if none had been caught.
 
-    Attributes
+    Parameters
     ----------
-    value : int
-        0, ``INTERRUPT`` or ``TERMINATE``; summed over the ranks, it tells all of them whether to stop.
+    seconds : float
+        Time after which the run is to stop as if told to terminate.
     """
 
-    def __init__(self) -> None:
-        self.value = 0
+    def __init__(self, seconds: float = math.inf) -> None:
+        self._signalled = 0
+        self._deadline = time.monotonic() + seconds
+
+    @property
+    def value(self) -> int:
+        """0, ``INTERRUPT`` or ``TERMINATE``; summed over the ranks, it tells all of them whether to stop."""
+        return self._signalled or (TERMINATE if time.monotonic() >= self._deadline else 0)
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
@@ -40,9 +51,9 @@ class StopRequest:
                 signal.signal(number, handler)
 
     def _remember(self, number: int, _frame: FrameType | None) -> None:
-        if self.value:
+        if self._signalled:
             os._exit(128 + number)
-        self.value = _VALUES[number]
+        self._signalled = _VALUES[number]
 
 
 _VALUES: dict[int, int] = {signal.SIGINT: INTERRUPT, signal.SIGTERM: TERMINATE, signal.SIGUSR1: TERMINATE}
@@ -53,3 +64,12 @@ def exit_code(requests: int) -> int:
     if not requests:
         return 0
     return 128 + (signal.SIGTERM if requests >= TERMINATE else signal.SIGINT)
+
+
+def seconds(text: str) -> float:
+    """Read a time span such as ``90``, ``90s``, ``55m``, ``1h30m`` or ``2d``; ``UsageError`` for anything else."""
+    match = re.fullmatch(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?", text.strip())
+    if not match or not any(match.groups()):
+        raise UsageError(f"cannot read time '{text}': write 90s, 55m, 1h30m or 2d")
+    days, hours, minutes, rest = (float(group or 0) for group in match.groups())
+    return ((days * 24 + hours) * 60 + minutes) * 60 + rest

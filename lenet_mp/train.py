@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import os
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lenet_mp import agreement, checkpoint, comm, config, run_folder, threads
+from lenet_mp import agreement, checkpoint, comm, config, threads
 from lenet_mp.cli import Parser, command
+from lenet_mp.conduct import Conduct
 from lenet_mp.config import Config
 from lenet_mp.console import MODES, Console
-from lenet_mp.errors import CheckpointError, UsageError
+from lenet_mp.errors import CheckpointError
+from lenet_mp.last_words import ending_together
 from lenet_mp.model_files import find_model
 from lenet_mp.network import compile_network
-from lenet_mp.run_folder import RunFolder
 from lenet_mp.shards import open_dataset
+from lenet_mp.stopping import StopRequest, seconds
+from lenet_mp.watchdog import watching
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -25,11 +29,10 @@ if TYPE_CHECKING:
     from lenet_mp.checkpoint import Checkpoint
     from lenet_mp.comm import Comm
     from lenet_mp.evaluation import Scores
-    from lenet_mp.models import Model
     from lenet_mp.images import ImagePixels
+    from lenet_mp.models import Model
     from lenet_mp.trainer import Recorder, Trainer
 
-RUNS = Path("runs")
 EPILOG = """examples:
   python -m lenet_mp.train                                    a small sample of real images, model 1
   mpirun -n 4 python -m lenet_mp.train --model 2 --data data/
@@ -61,6 +64,15 @@ def build_parser() -> argparse.ArgumentParser:
         help="go on with this run folder or checkpoint; without RUN: --out or the newest; 'auto': so, or start anew",
     )
     parser.add_argument("--progress", choices=MODES, default="auto", help="display while training (default: auto)")
+    parser.add_argument(
+        "--max-time", default="", metavar="TIME", help="save and stop after this time, such as 55m, with exit code 143"
+    )
+    parser.add_argument(
+        "--timeout", default="5m", metavar="TIME", help="end all ranks if one hangs for so long (default: 5m; 0: never)"
+    )
+    parser.add_argument(
+        "--check-ranks", type=int, default=0, metavar="STEPS", help="compare the ranks' weights every so many steps"
+    )
     return parser
 
 
@@ -68,52 +80,29 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; all ranks end together whatever happens to one of them."""
     world = comm.connect()
-    with comm.ending_together(world, "lenet-mp train"), _only_rank_0_prints(world):
+    with ending_together(world, "lenet-mp train"), _only_rank_0_prints(world):
         arguments = vars(build_parser().parse_args(argv))
-        place = Place(**{name: arguments.pop(name) for name in ("out", "resume", "progress")})
+        conduct = Conduct(**{option.name: arguments.pop(option.name) for option in fields(Conduct)})
         file = arguments.pop("config")
-        return run(world, (config.read_options(file) if file else {}) | arguments, place)
+        return run(world, (config.read_options(file) if file else {}) | arguments, conduct)
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where a run is written and what it continues: the options that do not touch its result."""
-
-    out: Path | None
-    resume: str | None
-    progress: str
-
-    def saved_run(self) -> Path | None:
-        """Find the checkpoint to go on from; None to start anew."""
-        if self.resume is None:
-            return None
-        if self.resume in ("newest", "auto"):
-            folder = self.out or run_folder.newest(RUNS)
-            if self.resume == "auto" and not (folder and (folder / run_folder.LAST).is_file()):
-                return None
-            if folder is None:
-                raise UsageError(f"nothing to resume: {RUNS}/ has no run; name a run folder after --resume")
-            return run_folder.find_checkpoint(folder, "last")
-        return run_folder.find_checkpoint(Path(self.resume), "last")
-
-    def open_folder(self, trainer: Trainer, saved_in: Path | None) -> RunFolder:
-        """Make the run's folder, or take the one of the run that goes on."""
-        if saved_in and self.out in (None, saved_in.parent):
-            return RunFolder(saved_in.parent)
-        out = self.out or run_folder.new_path(RUNS, f"model-{trainer.network.model.name}")
-        return RunFolder.create(out, reuse=self.resume == "auto")
-
-
-def run(world: Comm, options: dict[str, Any], place: Place) -> int:
+def run(world: Comm, options: dict[str, Any], conduct: Conduct) -> int:
     """Train as ``options`` say; every rank calls this. Returns the exit code."""
-    saved_in = world.broadcast(place.saved_run() if world.rank == 0 else None)
+    stop = StopRequest(seconds(conduct.max_time) if conduct.max_time else math.inf)
+    with watching(world, seconds(conduct.timeout)):
+        return _run(world, options, conduct, stop)
+
+
+def _run(world: Comm, options: dict[str, Any], conduct: Conduct, stop: StopRequest) -> int:
+    saved_in = world.broadcast(conduct.saved_run() if world.rank == 0 else None)
     saved = checkpoint.load(saved_in) if saved_in else None
     settings = config.resumed(_saved_settings(saved), options) if saved else Config(**options)
     trainer = _make_trainer(world, settings, saved)
     agreement.check(trainer)
-    recorder = _make_recorder(trainer, place, saved_in)
+    recorder = _make_recorder(trainer, conduct, saved_in)
     world.rest()
-    code = trainer.fit(recorder)
+    code = trainer.fit(recorder, stop=stop, check_ranks=conduct.check_ranks)
     if code == 0:
         recorder.tested(trainer, _test(trainer, recorder))
     return code
@@ -149,16 +138,16 @@ def _prepare_sample(model: Model) -> Path:
     return sample.prepare(size=model.input_shape[0])
 
 
-def _make_recorder(trainer: Trainer, place: Place, saved_in: Path | None) -> Recorder:
+def _make_recorder(trainer: Trainer, conduct: Conduct, saved_in: Path | None) -> Recorder:
     from lenet_mp import recorder  # noqa: PLC0415 - draws with the engine, see above
 
     if trainer.comm.rank:
         return recorder.Silent()
     image = _feature_image(trainer)
-    folder = place.open_folder(trainer, saved_in)
+    folder = conduct.open_folder(trainer, saved_in)
     launched = trainer.comm.size > 1
     samples, epochs = trainer.loader.samples, trainer.config.epochs
-    console = Console(place.progress, launched=launched, epochs=epochs, samples=samples)
+    console = Console(conduct.progress, launched=launched, epochs=epochs, samples=samples)
     return recorder.RunRecorder.start(trainer, folder, console, image)
 
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from lenet_mp import agreement
 from lenet_mp.batches import Batches
 from lenet_mp.checkpoint import Checkpoint
-from lenet_mp.errors import CheckpointError, DivergenceError
+from lenet_mp.errors import CheckpointError, DivergenceError, PeerError
 from lenet_mp.evaluation import Scores, add, evaluate
 from lenet_mp.loader import Loader, default_streams
 from lenet_mp.normalization import scale_and_offset
@@ -85,8 +86,8 @@ class Trainer:
         self.history: list[dict[str, Any]] = []
         self._batches = Batches(dataset.train)
         self._counts = [0] * COUNTS
-        # One buffer a step and one allreduce: the gradient, the counts, and what the signals ask for.
-        self._reduced = np.zeros(network.parameter_count + COUNTS + 1, np.int64)
+        # One buffer a step and one allreduce: the gradient, the counts, the requests to stop, and which step it is.
+        self._reduced = np.zeros(network.parameter_count + COUNTS + 2, np.int64)
         self._limit = LARGEST_TOTAL / -(-config.batch_size // GROUP_SIZE)
 
     @property
@@ -94,8 +95,16 @@ class Trainer:
         """Scores of the unfinished epoch so far, of the weights at each step."""
         return Scores.from_counts(self._counts)
 
-    def fit(self, recorder: Recorder) -> int:
-        """Train until ``config.epochs`` are finished or a signal asks to stop.
+    def fit(self, recorder: Recorder, *, stop: StopRequest | None = None, check_ranks: int = 0) -> int:
+        """Train until ``config.epochs`` are finished or ``stop`` asks to end.
+
+        Parameters
+        ----------
+        recorder : Recorder
+        stop : StopRequest, optional
+            Any rank's; all stop after the same step.
+        check_ranks : int
+            Compare the weights of all ranks every so many steps; 0 for never.
 
         Returns
         -------
@@ -105,12 +114,14 @@ class Trainer:
         Raises
         ------
         DivergenceError
-            On all ranks at the same step; the weights are still those before it.
+            On all ranks at the same step, before anything of that step is saved.
+        PeerError
+            On all ranks, if they are found to be at different steps or to hold different weights.
         """
-        stop = StopRequest()
+        stop = stop or StopRequest()
         with stop.listening():
             while self.epoch < self.config.epochs:
-                requested = self._finish_epoch(stop, recorder)
+                requested = self._finish_epoch(stop, recorder, check_ranks)
                 if requested:
                     return exit_code(requested)
         return 0
@@ -157,12 +168,14 @@ class Trainer:
         self._counts = list(saved.counts)
         self.epoch, self.step, self.history = saved.epoch, saved.step, list(saved.history)
 
-    def _finish_epoch(self, stop: StopRequest, recorder: Recorder) -> int:
+    def _finish_epoch(self, stop: StopRequest, recorder: Recorder, check_ranks: int) -> int:
         """Work the epoch's remaining steps and close it; return the summed stop requests, 0 to go on."""
         start = time.monotonic()
         samples_before = self.running.samples
         while self.step < self.loader.steps:
             requested = self._work(stop)
+            if check_ranks and self.step % check_ranks == 0:
+                agreement.check_weights(self.comm, self.network.views(self.parameters))
             recorder.step_done(self)
             if requested:
                 recorder.stopped(self)
@@ -170,25 +183,33 @@ class Trainer:
         trained = time.monotonic()
         rate = (self.running.samples - samples_before) / (trained - start)
         self._close_epoch(start, rate)
+        self.comm.enter(f"the records of epoch {self.epoch}")
         recorder.epoch_done(self)
+        self.comm.enter(f"the records of epoch {self.epoch}", waiting=True)
         self.comm.rest()
         return 0
 
     def _work(self, stop: StopRequest) -> int:
         """One step: forward and backward over this rank's samples, allreduce, update; return the stop requests."""
         epoch = self.epoch + 1
+        where = f"epoch {epoch}, step {self.step + 1} of {self.loader.steps}"
+        self.comm.enter(where)
         part = self.loader.part(epoch, self.step, self.comm.rank, self.comm.size)
         batch = self._batches.gather(part.shards, part.rows)
         if self.step + 1 < self.loader.steps:
             self._batches.prefetch(self.loader.part(epoch, self.step + 1, self.comm.rank, self.comm.size).shards)
-        totals = self._reduced[:-1]
+        totals = self._reduced[:-2]
         self.plan.step(
             self.parameters, batch.images, batch.labels, part.group_starts, limit=self._limit, totals=totals
         )
-        self._reduced[-1] = stop.value
+        number = self.epoch * self.loader.steps + self.step
+        self._reduced[-2:] = stop.value, number
+        self.comm.enter(f"the allreduce of {where}", waiting=True)
         self.comm.allreduce(self._reduced)
+        self.comm.enter(f"the update of {where}")
+        if self._reduced[-1] != number * self.comm.size:
+            raise PeerError(f"the ranks are not at the same step: this one is at {where}; resume from the checkpoint")
         gradient, counts = np.split(totals, [self.network.parameter_count])
-        where = f"epoch {epoch}, step {self.step + 1} of {self.loader.steps}"
         if counts[REFUSED]:
             raise DivergenceError(f"the gradient is not finite or too large in {where}: set a lower --lr")
         self.optimizer.update(self.parameters, (gradient * QUANTUM).astype(np.float32), self.config.rates[self.epoch])
@@ -196,7 +217,7 @@ class Trainer:
             raise DivergenceError(f"the weights are not finite after {where}: set a lower --lr")
         self._counts = add(self._counts, counts)
         self.step += 1
-        return int(self._reduced[-1])
+        return int(self._reduced[-2])
 
     def _close_epoch(self, start: float, images_per_second: float) -> None:
         """Validate, add the epoch's row to the history, and turn to the next epoch."""

@@ -72,10 +72,11 @@ raise SystemExit(main(sys.argv[1:]))
 @pytest.mark.parametrize(
     ("rank", "failure", "code", "text"),
     [
-        (1, "raise RuntimeError('planted')", 1, "[rank 1] Traceback"),
+        (1, "raise RuntimeError('planted')", 1, "[rank 1] fails in the update of epoch 1, step 1 of 3"),
         (0, "raise RuntimeError('planted')", 1, "RuntimeError: planted"),
-        (2, "raise MemoryError", 1, "[rank 2] Traceback"),
-        (1, "sys.exit(7)", 7, ""),
+        (2, "raise MemoryError", 1, "[rank 2] fails in"),
+        (1, "sys.exit(7)", 7, "[rank 1] exits with 7 in"),
+        (1, "import threading; threading.Thread(target=lambda: 1 / 0).start()", 1, "ZeroDivisionError"),
         (1, "import os, signal; os.kill(os.getpid(), signal.SIGKILL)", None, ""),
     ],
 )
@@ -88,6 +89,48 @@ def test_one_failing_rank_ends_the_job(place, tmp_path, rank, failure, code, tex
     assert done.returncode == code or (code is None and done.returncode != 0)
     assert text in done.stderr
     assert elapsed < 2
+
+
+@pytest.mark.parametrize(
+    ("failure", "text"),
+    [
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSTOP)", "rank 1 does not answer"),
+        ("time.sleep(1000)", "rank 1 is in the update of epoch 1, step 1 of 3"),
+        ("while True: pass", "rank 1 is in the update of epoch 1, step 1 of 3"),
+        ("import ctypes; ctypes.PyDLL(None).sleep(1000)", "rank 1 does not answer"),
+    ],
+    ids=["stopped", "sleeping", "looping", "holding the GIL"],
+)
+def test_one_hanging_rank_ends_the_job(place, tmp_path, failure, text):
+    """A rank that hangs, even outside of Python, ends the job with 75 a second after the time-out, and is named."""
+    script, failed_at = tmp_path / "hang.py", tmp_path / "failed"
+    script.write_text(FAILING.format(rank=1, file=str(failed_at), failure=failure))
+    done = programs.run(script, *options(place), "--out", tmp_path / "run", "--timeout", "3s", ranks=3)
+    elapsed = time.time() - failed_at.stat().st_mtime
+    assert done.returncode == 75
+    assert text in done.stderr
+    assert 2.5 < elapsed < 3 + 1
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_flipped_weight_is_found(place, tmp_path, rank):
+    """With --check-ranks a weight that differs on one rank is found, and the array named."""
+    script = tmp_path / "flip.py"
+    flip = "self.parameters.view('u4')[5] ^= 1 << 30"
+    script.write_text(FAILING.format(rank=rank, file=str(tmp_path / "failed"), failure=flip))
+    done = programs.run(script, *options(place), "--out", tmp_path / "run", "--check-ranks", "1", ranks=2)
+    assert done.returncode == 75
+    assert "rank 1 holds other weights than rank 0, in C1.weight" in done.stderr
+
+
+def test_ranks_at_different_steps_are_found(place, tmp_path):
+    """A rank that skips a step is found at the next sum, on all ranks, before anything is saved."""
+    script = tmp_path / "skip.py"
+    script.write_text(FAILING.format(rank=1, file=str(tmp_path / "failed"), failure="self.step += 1"))
+    done = programs.run(script, *options(place), "--out", tmp_path / "run", ranks=2)
+    assert done.returncode == 75
+    assert "not at the same step" in done.stderr
+    assert not (tmp_path / "run" / "last.ckpt").exists()
 
 
 def test_a_mistake_that_all_ranks_make_is_told_once(place, tmp_path):
@@ -135,5 +178,4 @@ def test_solo_answers_like_one_rank():
     assert totals.tolist() == [0, 1, 2]
     assert comm.gather("x") == [comm.broadcast("x")] == ["x"]
     comm.rest()
-    with pytest.raises(SystemExit):
-        comm.abort(3)
+    assert programs.run("-c", "from lenet_mp.comm import Solo; Solo().abort(3)").returncode == 3

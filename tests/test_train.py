@@ -15,6 +15,8 @@ from PIL import Image
 
 from lenet_mp import checkpoint, run_folder
 from lenet_mp.config import Config
+from lenet_mp.errors import UsageError
+from lenet_mp.stopping import seconds
 from lenet_mp.train import main
 
 
@@ -127,6 +129,42 @@ def test_a_signal_saves_and_a_resume_goes_on_in_mid_epoch(place, tmp_path, numbe
     resumed, whole = (checkpoint.load(tmp_path / name / "last.ckpt") for name in ("run", "whole"))
     assert resumed.parameters.tobytes() == whole.parameters.tobytes()
     assert without_time(resumed.history) == without_time(whole.history)
+
+
+def test_max_time_saves_and_stops(place, tmp_path, capsys):
+    """When its time is over a run saves, says how to go on and ends with 143."""
+    out = tmp_path / "run"
+    assert main(options(place, out, "--epochs", "100000", "--max-time", "0.2s")) == 143
+    assert f"--resume {out}" in capsys.readouterr().out
+    assert checkpoint.load(out / "last.ckpt").epoch < 100000
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("90", 90), ("1.5s", 1.5), ("55m", 3300), ("1h30m", 5400), ("2d", 172800)]
+)
+def test_times_are_read(text, expected):
+    """Times are written as people do in batch scripts."""
+    assert seconds(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "x", "-1", "5w", "1h x"])
+def test_bad_times_are_refused(text):
+    """Anything else is a usage error that shows the forms."""
+    with pytest.raises(UsageError, match="write 90s, 55m"):
+        seconds(text)
+
+
+def test_a_hanging_single_process_is_ended(place, tmp_path):
+    """The watchdog ends a lone process too, and shows where it hangs."""
+    script = tmp_path / "hang.py"
+    script.write_text(
+        "import sys, time\nfrom lenet_mp import trainer\nfrom lenet_mp.train import main\n"
+        "trainer.Trainer._work = lambda *_: time.sleep(1000)\nraise SystemExit(main(sys.argv[1:]))\n"
+    )
+    done = programs.run(script, *options(place, tmp_path / "run", "--timeout", "1s"))
+    assert done.returncode == 75
+    assert "nothing finished in 1 s" in done.stderr
+    assert "hang.py" in done.stderr
 
 
 def test_resume_finds_the_newest_run(place, tmp_path, monkeypatch, capsys):
