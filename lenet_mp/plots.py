@@ -39,7 +39,7 @@ def draw_curves(history: Sequence[Row], path: Path, *, title: str = "", test_top
         Share of the test images that were right, drawn as a level.
     """
     figure = figures.new_figure(10, 4.2)
-    accuracy, loss = figure.subplots(1, 2)
+    accuracy, loss = figure.subplots(1, 2, gridspec_kw={"wspace": 0.08})
     epochs = _series(history, "epoch")
     _line(accuracy, epochs, 100 * _series(history, "train_top1"), "training {:.1f} %", BLUE, "o")
     _line(accuracy, epochs, 100 * _series(history, "val_top1"), "validation {:.1f} %", ORANGE, "s")
