@@ -104,9 +104,10 @@ def _parsed(document: Any, path: Path) -> Manifest:
             f"{path}: version {document.get('version')!r}, this program reads {VERSION}; prepare it again"
         )
     shape = document.get("image_shape")
-    _require(_is_list(shape, int) and len(shape) == 3 and min(shape) > 0, path, "image_shape")  # noqa: PLR2004
+    fits = _is_list(shape, int) and len(shape) == 3 and min(shape) > 0  # noqa: PLR2004 - H, W, C
+    _require(fits and shape[2] in CHANNEL_ORDERS, path, "image_shape")
     order = document.get("channel_order")
-    _require(order in CHANNEL_ORDERS.get(shape[2], ()), path, "channel_order")
+    _require(order in CHANNEL_ORDERS[shape[2]], path, "channel_order")
     names = document.get("class_names")
     _require(_is_list(names, str) and len(names) > 0, path, "class_names")
     entries = document.get("shards")

@@ -1,0 +1,201 @@
+"""Decoding of image files of all kinds, good and bad."""
+
+import os
+import socket
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lenet_mp.errors import DataError
+from lenet_mp.images import MOST_PIXELS, Decoder, load_image, read_regular
+from tests.pictures import encoded, pixels
+
+SIZE = (20, 24)
+
+
+def load(tmp_path, data, size=SIZE, **options):
+    path = tmp_path / "image"
+    path.write_bytes(data)
+    return load_image(path, size=size, **options)
+
+
+def test_pixels_are_exact_without_resizing(tmp_path):
+    """A PNG of the wanted size comes out bit for bit, in either channel order."""
+    image = pixels(1)
+    assert np.array_equal(load(tmp_path, encoded(image)), image)
+    assert np.array_equal(load(tmp_path, encoded(image), channel_order="BGR"), image[:, :, ::-1])
+
+
+@pytest.mark.parametrize("resampling", ["bilinear", "lanczos", "nearest"])
+def test_resizing_is_pillows(tmp_path, resampling):
+    """Resized pixels are those of Pillow's filter of that name, height and width in the right order."""
+    image = pixels(2)
+    expected = Image.fromarray(image).resize((11, 7), Image.Resampling[resampling.upper()])
+    found = load(tmp_path, encoded(image), size=(7, 11), resampling=resampling)
+    assert found.shape == (7, 11, 3)
+    assert np.array_equal(found, np.asarray(expected))
+
+
+def test_greyscale_and_colour(tmp_path):
+    """Greyscale becomes three equal channels, colour becomes luma when one channel is wanted."""
+    grey, colour = pixels(3, channels=1), pixels(4)
+    assert np.array_equal(load(tmp_path, encoded(grey)), np.repeat(grey[:, :, None], 3, axis=2))
+    assert np.array_equal(load(tmp_path, encoded(grey), channels=1), grey[:, :, None])
+    luma = colour @ np.array([0.299, 0.587, 0.114])
+    assert np.abs(load(tmp_path, encoded(colour), channels=1)[:, :, 0] - luma).max() <= 1  # rounding
+
+
+def test_palette(tmp_path):
+    """A palette image shows the palette's colours, a transparent entry of it white."""
+    image = Image.fromarray(np.array([[0, 1], [2, 3]], np.uint8))
+    image.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255, 9, 9, 9])
+    expected = [[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [9, 9, 9]]]
+    assert load(tmp_path, encoded(image), size=(2, 2)).tolist() == expected
+    expected[0][1] = [255, 255, 255]
+    assert load(tmp_path, encoded(image, transparency=1), size=(2, 2)).tolist() == expected
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_alpha_is_composited_on_white(tmp_path, mode):
+    """Transparent pixels are white, half-transparent ones half way, whatever colour hides behind."""
+    colours = [[0, 0], [0, 128], [0, 255]] if mode == "LA" else [[0, 0, 0, 0], [0, 0, 0, 128], [0, 0, 0, 255]]
+    image = Image.fromarray(np.array([colours], np.uint8), mode=None)
+    assert image.mode == mode
+    assert load(tmp_path, encoded(image), size=(1, 3))[0, :, 0].tolist() == [255, 127, 0]
+
+
+def test_sixteen_bits(tmp_path):
+    """16-bit greyscale is scaled to 8 bits over its whole range, not cut off."""
+    image = Image.fromarray(np.array([[0, 128, 129, 257, 32_896, 65_535]], np.uint16))
+    assert load(tmp_path, encoded(image), size=(1, 6), channels=1).ravel().tolist() == [0, 0, 1, 1, 128, 255]
+
+
+def test_one_bit_and_cmyk(tmp_path):
+    """Black-and-white and CMYK images become ordinary pixels."""
+    assert load(tmp_path, encoded(Image.new("1", (2, 2), 1)), size=(2, 2)).min() == 255
+    white = load(tmp_path, encoded(Image.new("CMYK", (16, 16), (0, 0, 0, 0)), "JPEG"), size=(2, 2))
+    black = load(tmp_path, encoded(Image.new("CMYK", (16, 16), (0, 0, 0, 255)), "JPEG"), size=(2, 2))
+    assert white.min() > 250
+    assert black.max() < 5
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_exif_turn(tmp_path, turn):
+    """An image is shown as its camera was held: pixels stored turned come out upright."""
+    upright = Image.fromarray(pixels(5))
+    undo = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }  # fmt: skip
+    stored = upright.transpose(undo[turn]) if turn in undo else upright
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    assert np.array_equal(load(tmp_path, encoded(stored, exif=exif)), np.asarray(upright))
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_damaged_exif_does_no_harm(tmp_path):
+    """A JPEG with a broken EXIF block is taken as upright."""
+    image = load(tmp_path, encoded(pixels(6), "JPEG", quality=95, exif=b"Exif\0\0II*\0\xff\xff\xff\xff"))
+    assert np.abs(image.astype(int) - pixels(6)).mean() < 4  # JPEG's own error at that quality is about 2
+
+
+def test_large_jpeg_is_decoded_small(tmp_path):
+    """A JPEG many times larger than the target is decoded at reduced scale and differs little from the full way."""
+    large = pixels(7, height=800, width=960)
+    data = encoded(large, "JPEG", quality=95)
+    full = np.asarray(Image.fromarray(large).resize((24, 20), Image.Resampling.BILINEAR)).astype(int)
+    assert np.abs(load(tmp_path, data) - full).mean() < 2  # grey levels; the picture spans 256
+    turned = np.asarray(Image.fromarray(large).transpose(Image.Transpose.ROTATE_90))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert np.abs(load(tmp_path, encoded(turned, "JPEG", quality=95, exif=exif)) - full).mean() < 2
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "BMP", "WEBP", "PPM"])
+def test_truncated_files_are_errors(tmp_path, form):
+    """A file cut anywhere is an error or gives the whole image's pixels, never grey rows."""
+    image = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), np.uint8)
+    data = encoded(image, form)
+    whole = load(tmp_path, data)
+    refused = []
+    for length in [*range(0, len(data), 64), len(data) - 1]:
+        try:
+            found = load(tmp_path, data[:length])
+        except DataError as error:
+            refused.append(str(error))
+        else:
+            assert np.array_equal(found, whole), f"cut at {length} of {len(data)}"
+    assert refused
+    assert not any("\n" in text for text in refused)
+
+
+def png_that_claims(width, height):
+    """Return a PNG of a few bytes that declares a huge image."""
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + parts
+
+
+@pytest.mark.parametrize("size", [(13_000, 13_000), (60_000, 60_000), (50_000, 1001), (9000, 9950)])
+def test_bombs_are_refused(tmp_path, size):
+    """An image that claims more than the limit of pixels is refused before it is decoded."""
+    assert size[0] * size[1] > MOST_PIXELS
+    with pytest.raises(DataError, match=r"claims .*more than|more than .* pixels"):
+        load(tmp_path, png_that_claims(*size))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"no image at all",
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n",
+        b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+        b"\xff\xd8\xff\xe0 JPEG's beginning and nothing else",
+    ],
+)
+def test_files_that_are_no_images(tmp_path, data):
+    """Empty files, text, EPS (which would start another program) and SVG are refused, whatever they are called."""
+    with pytest.raises(DataError, match=r"empty|not an image of a known format|cannot be decoded"):
+        load(tmp_path, data)
+
+
+def test_tiff_is_refused(tmp_path):
+    """A TIFF named .jpg is refused: only the formats of the list are tried."""
+    with pytest.raises(DataError, match="not an image of a known format"):
+        load(tmp_path, encoded(pixels(1), "TIFF"))
+
+
+def test_places_that_are_no_files(tmp_path):
+    """Pipes, folders, sockets, devices and missing files are refused at once, without waiting for data."""
+    os.mkfifo(tmp_path / "pipe")
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(os.path.relpath(tmp_path / "socket"))
+    for name in ("pipe", "socket", ".", "missing", "/dev/zero"):
+        with pytest.raises(DataError, match=r"not a regular file|cannot be read|no such file"):
+            load_image(tmp_path / name, size=SIZE)
+    server.close()
+
+
+def test_links_can_be_refused(tmp_path):
+    """A link that takes a checked file's place afterwards is not followed."""
+    (tmp_path / "real").write_bytes(encoded(pixels(1)))
+    (tmp_path / "link").symlink_to("real")
+    assert read_regular(tmp_path / "link") == read_regular(tmp_path / "real", follow_links=False)
+    with pytest.raises(DataError, match="cannot be read"):
+        read_regular(tmp_path / "link", follow_links=False)
+
+
+def test_decoder_is_plain_data():
+    """A decoder compares by value and gives the same pixels every time."""
+    data = encoded(pixels(8), "JPEG")
+    assert Decoder(SIZE) == Decoder(SIZE)
+    assert np.array_equal(Decoder(SIZE).decode(data), Decoder(SIZE).decode(data))

@@ -1,0 +1,192 @@
+"""H5 files that try to do harm: each is refused before anything of it is used."""
+
+import os
+import subprocess
+import sys
+
+import h5py
+import numpy as np
+import pytest
+
+from lenet_mp import shards
+from lenet_mp.errors import DataError
+
+SHAPE = (4, 6, 5, 3)
+IMAGES = np.random.default_rng(0).integers(0, 256, SHAPE, np.uint8)
+LABELS = np.arange(4)
+
+
+def soft_link(file, _folder):
+    file["other"] = IMAGES
+    file["image_train"] = h5py.SoftLink("/other")
+
+
+def external_link(file, folder):
+    with h5py.File(folder / "secret.h5", "w") as secret:
+        secret["pixels"] = IMAGES
+    file["image_train"] = h5py.ExternalLink(str(folder / "secret.h5"), "/pixels")
+
+
+def external_storage(file, folder):
+    (folder / "secret").write_bytes(IMAGES.tobytes())
+    file.create_dataset("image_train", SHAPE, np.uint8, external=[(str(folder / "secret"), 0, IMAGES.nbytes)])
+
+
+def virtual(file, folder):
+    with h5py.File(folder / "secret.h5", "w") as secret:
+        secret["pixels"] = IMAGES
+    layout = h5py.VirtualLayout(SHAPE, np.uint8)
+    layout[...] = h5py.VirtualSource(str(folder / "secret.h5"), "pixels", SHAPE)
+    file.create_virtual_dataset("image_train", layout)
+
+
+def group(file, _folder):
+    file.create_group("image_train")
+
+
+def named_type(file, _folder):
+    file["image_train"] = np.dtype("u1")
+
+
+def terabytes(file, _folder):
+    file.create_dataset("image_train", (10**9, 32, 32, 3), np.uint8, chunks=(1, 32, 32, 3))
+
+
+def terabytes_in_one_piece(file, _folder):
+    file.create_dataset("image_train", (10**9, 32, 32, 3), np.uint8)
+
+
+def gzip_bomb(file, _folder):
+    file.create_dataset("image_train", (40, 1024, 1024, 3), np.uint8, chunks=(1, 1024, 1024, 3), compression="gzip")
+    file["image_train"][0] = 0
+
+
+def giant_chunk(file, _folder):
+    file.create_dataset(
+        "image_train", SHAPE, np.uint8, chunks=(1024, 1024, 512, 3), maxshape=(None,) * 4, compression="gzip"
+    )
+
+
+def foreign_filter(file, _folder):
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    properties.set_chunk(SHAPE)
+    properties.set_filter(32_001, h5py.h5z.FLAG_OPTIONAL)
+    space = h5py.h5s.create_simple(SHAPE)
+    h5py.h5d.create(file.id, b"image_train", h5py.h5t.STD_U8LE, space, properties)
+
+
+def scale_offset(file, _folder):
+    file.create_dataset("image_train", data=IMAGES, scaleoffset=0)
+
+
+def variable_length(file, _folder):
+    file.create_dataset("image_train", (4,), h5py.vlen_dtype(np.uint8))
+
+
+def compound(file, _folder):
+    file.create_dataset("image_train", (4,), np.dtype([("r", "u1"), ("g", "u1")]))
+
+
+def reference(file, _folder):
+    file.create_dataset("image_train", (4,), h5py.ref_dtype)
+
+
+def scalar(file, _folder):
+    file["image_train"] = np.uint8(3)
+
+
+def null_space(file, _folder):
+    file["image_train"] = h5py.Empty("u1")
+
+
+HOSTILE = (
+    soft_link, external_link, external_storage, virtual, group, named_type, terabytes, terabytes_in_one_piece,
+    gzip_bomb, giant_chunk, foreign_filter, scale_offset, variable_length, compound, reference, scalar, null_space,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("build", HOSTILE, ids=lambda build: build.__name__)
+def test_hostile_files_are_refused(tmp_path, build):
+    """Links, outside storage, foreign filters and types, and sizes that the file cannot hold are refused by name."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    with h5py.File(folder / "0.h5", "w") as file:
+        build(file, tmp_path)
+        file["label_train"] = LABELS
+    with pytest.raises(DataError, match=r"0.h5: (dataset )?'?image_train") as caught:
+        shards.open_dataset(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_labels_link_is_refused_too(tmp_path):
+    """The guard holds for every dataset, not for images alone."""
+    with h5py.File(tmp_path / "0.h5", "w") as file:
+        file["image_train"] = IMAGES
+        file["label_train"] = h5py.ExternalLink("/etc/passwd", "/x")
+    with pytest.raises(DataError, match="'label_train' is a link"):
+        shards.open_dataset(tmp_path)
+
+
+def test_no_other_file_is_opened(tmp_path):
+    """While a file with an external link is refused, the file it names is never opened."""
+    with h5py.File(tmp_path / "0.h5", "w") as file:
+        external_link(file, tmp_path)
+        file["label_train"] = LABELS
+    (tmp_path / "secret.h5").unlink()
+    os.mkfifo(tmp_path / "secret.h5")  # to open it would wait for ever
+    with pytest.raises(DataError, match="is a link"):
+        shards.open_dataset(tmp_path)
+
+
+def test_a_shard_that_is_no_regular_file(tmp_path):
+    """A pipe called 0.h5 is refused without waiting for it."""
+    os.mkfifo(tmp_path / "0.h5")
+    with pytest.raises(DataError, match="not a regular file"):
+        shards.open_dataset(tmp_path)
+
+
+def test_truncated_files_are_refused_or_whole(tmp_path):
+    """A shard cut anywhere is refused; none comes back with other pixels."""
+    path = tmp_path / "0.h5"
+    with h5py.File(path, "w", libver="latest") as file:
+        file["image_train"] = IMAGES
+        file["label_train"] = LABELS
+    data = path.read_bytes()
+    for length in range(0, len(data) - 1, 13):
+        path.write_bytes(data[:length])
+        with pytest.raises(DataError, match=r"0.h5: "):
+            shards.open_dataset(tmp_path)
+
+
+MUTATE = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from lenet_mp import shards
+from lenet_mp.errors import DataError
+folder = Path(sys.argv[1])
+data = (folder / "0.h5").read_bytes()
+resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+rng = np.random.default_rng(1)
+refused = 0
+for _ in range(400):
+    changed = bytearray(data)
+    for place in rng.integers(0, len(data), rng.integers(1, 6)):
+        changed[place] = rng.integers(0, 256)
+    (folder / "0.h5").write_bytes(changed)
+    try:
+        shards.open_dataset(folder).train[0].images.sum()
+    except DataError:
+        refused += 1
+print(refused)
+"""
+
+
+def test_mutated_files_never_do_worse_than_an_error(tmp_path):
+    """Random bytes changed in a compressed shard: a DataError or a readable file, no crash, no other exception."""
+    with h5py.File(tmp_path / "0.h5", "w", libver="latest") as file:
+        file.create_dataset("image_train", data=IMAGES, chunks=SHAPE, compression="gzip", fletcher32=True)
+        file["label_train"] = LABELS
+    done = subprocess.run([sys.executable, "-c", MUTATE, tmp_path], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 0
