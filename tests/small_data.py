@@ -30,29 +30,29 @@ name = "F3"
 """
 
 
-def samples(count, seed, channels=3):
+def samples(count, seed, channels=3, size=SIZE):
     """Return images with a bright quarter, which quarter is the label, under noise; and the labels."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, CLASSES, count)
-    images = rng.integers(0, 150, (count, SIZE, SIZE, channels)).astype(np.uint8)
-    half = SIZE // 2
+    images = rng.integers(0, 150, (count, size, size, channels)).astype(np.uint8)
+    half = size // 2
     for image, label in zip(images, labels, strict=True):
         row, column = divmod(int(label), 2)
         image[row * half : (row + 1) * half, column * half : (column + 1) * half] += 80
     return images, labels
 
 
-def write_shards(folder, counts=(50, 50, 50, 37), validation=45, test=30):
+def write_shards(folder, counts=(50, 50, 50, 37), validation=45, test=30, size=SIZE):
     """Write shards as the original program did: no attributes, any integer labels."""
     folder.mkdir(parents=True, exist_ok=True)
     for shard, count in enumerate(counts):
-        images, labels = samples(count, shard)
+        images, labels = samples(count, shard, size=size)
         with h5py.File(folder / f"{shard}.h5", "w") as file:
             file["image_train"] = images
             file["label_train"] = labels
     with h5py.File(folder / "data.h5", "w") as file:
         for name, count, seed in (("val", validation, 100), ("test", test, 101)):
-            images, labels = samples(count, seed)
+            images, labels = samples(count, seed, size=size)
             file[f"image_{name}"] = images
             file[f"label_{name}"] = labels
     return folder
