@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "PPM")
 """Formats that are decoded. Not EPS, which starts another program, nor TIFF, whose library has the most holes."""
-FILTERS = {item.name.lower(): item for item in Image.Resampling}
+FILTERS = {
+    name: Image.Resampling[name.upper()] for name in ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
+}
 DEFAULT_FILTER = "bilinear"
 LARGEST_FILE = 400 << 20
 """Bytes of a file; nothing that unfolds to at most ``MOST_PIXELS`` needs more."""
