@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 HEAD_START = 0.3
+TO_PASS_IT_ON = 0.1
 
 
 @contextlib.contextmanager
@@ -46,8 +47,14 @@ def ending_together(comm: Comm, program: str) -> Iterator[None]:
 def _end(comm: Comm, program: str, error: BaseException) -> None:
     if comm.rank:
         time.sleep(HEAD_START)
-    print(_text(comm, program, error), file=sys.stderr, flush=True)
+    say(_text(comm, program, error))
     comm.abort(exit_code(error))
+
+
+def say(words: str) -> None:
+    """Print to stderr and let a launcher pass it on: it may drop what is in its pipes when it ends the job."""
+    print(words, file=sys.stderr, flush=True)
+    time.sleep(TO_PASS_IT_ON)
 
 
 def _text(comm: Comm, program: str, error: BaseException) -> str:

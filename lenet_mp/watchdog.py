@@ -16,6 +16,7 @@ import time
 from typing import TYPE_CHECKING
 
 from lenet_mp.errors import PeerError
+from lenet_mp.last_words import say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,9 +50,9 @@ def _watch(comm: Comm, seconds: float, done: threading.Event) -> None:
 def _bark(comm: Comm, seconds: float) -> None:
     """Say who is where, show where this rank is in the program if it is not just waiting, and exit."""
     here = f"[rank {comm.rank}] nothing finished in {seconds:g} s: this rank is in {comm.phase}"
-    print("\n".join([here, *_absent(comm)]), file=sys.stderr, flush=True)
     if not comm.waiting:
         faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
+    say("\n".join([here, *_absent(comm)]))
     # Abort tells the launcher the code, which it would else take from the stuck rank that it kills; but MPI itself may
     # be what hangs.
     threading.Timer(LAST_RESORT, os._exit, [PeerError.exit_code]).start()
