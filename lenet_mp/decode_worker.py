@@ -14,18 +14,21 @@ import sys
 import time
 import warnings
 from multiprocessing.connection import Connection
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from lenet_mp.errors import DataError
-from lenet_mp.images import Decoder, ImagePixels, read_regular
+from lenet_mp.images import Decoder, read_regular
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 SECONDS_PER_IMAGE = 60
 """Processor time after which an image is given up, and its process with it."""
 SPARE_BYTES = 1 << 30
 """Address space for decoding, beside what the process has after start; an image of 50 million pixels needs 0.8 GB."""
+_VALUES = np.arange(256, dtype=np.int64)
 
 
 class Outcome(NamedTuple):
@@ -73,22 +76,19 @@ def _decode(decoder: Decoder, slot: int, file: str, slots: np.ndarray) -> Outcom
     try:
         data = read_regular(file, follow_links=False)
         digest = hashlib.sha256(data).hexdigest()
-        pixels = decoder.decode(data)
+        picture = decoder.picture(data)
     except DataError as error:
         return Outcome(slot, str(error), digest)
     except MemoryError:
         return Outcome(slot, "needs too much memory", digest)
-    slots[slot] = pixels
-    return Outcome(slot, "", digest, *_moments(pixels))
+    slots[slot] = decoder.pixels(picture)
+    return Outcome(slot, "", digest, *_moments(picture))
 
 
-def _moments(pixels: ImagePixels) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _moments(picture: Image.Image) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Exact sums of the values and of their squares, by channel."""
-    channels = pixels.shape[2]
-    image = Image.fromarray(pixels[:, :, 0] if channels == 1 else pixels)
-    counts = np.array(image.histogram(), np.int64).reshape(channels, 256)
-    values = np.arange(256, dtype=np.int64)
-    return tuple((counts @ values).tolist()), tuple((counts @ values**2).tolist())
+    counts = np.array(picture.histogram(), np.int64).reshape(-1, 256)
+    return tuple((counts @ _VALUES).tolist()), tuple((counts @ _VALUES**2).tolist())
 
 
 def _limit_memory() -> None:

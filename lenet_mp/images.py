@@ -64,10 +64,19 @@ class Decoder:
 
     def decode(self, data: bytes) -> ImagePixels:
         """Pixels, (H, W, C) uint8, of an encoded image; ``DataError`` with the reason alone if it has none."""
+        return self.pixels(self.picture(data))
+
+    def pixels(self, picture: Image.Image) -> ImagePixels:
+        """Pixels, (H, W, C) uint8, of a picture of this decoder."""
+        pixels = np.asarray(picture).reshape(*self.size, self.channels)
+        return np.ascontiguousarray(pixels[:, :, ::-1]) if self.channel_order == "BGR" else pixels
+
+    def picture(self, data: bytes) -> Image.Image:
+        """Decode and resize to a Pillow image of mode RGB or L; ``DataError`` with the reason alone if that fails."""
         try:
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 _check_claims(image)
-                return self._pixels(image)
+                return self._resized(image)
         except DataError:
             raise
         except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
@@ -79,7 +88,7 @@ class Decoder:
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise DataError(f"cannot be decoded ({reason})") from error
 
-    def _pixels(self, image: ImageFile.ImageFile) -> ImagePixels:
+    def _resized(self, image: ImageFile.ImageFile) -> Image.Image:
         height, width = self.size
         turn = _orientation(image)
         sideways = turn in {5, 6, 7, 8}
@@ -90,11 +99,10 @@ class Decoder:
         plain = _eight_bits(image)
         if turn in _TURNS:
             plain = plain.transpose(_TURNS[turn])
-        plain = plain.convert("L" if self.channels == 1 else "RGB")
-        if plain.size != (width, height):
-            plain = plain.resize((width, height), FILTERS[self.filter])
-        pixels = np.asarray(plain).reshape(height, width, self.channels)
-        return np.ascontiguousarray(pixels[:, :, ::-1]) if self.channel_order == "BGR" else pixels
+        mode = "L" if self.channels == 1 else "RGB"
+        if plain.mode != mode:
+            plain = plain.convert(mode)
+        return plain.resize((width, height), FILTERS[self.filter])
 
 
 def load_image(

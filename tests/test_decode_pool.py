@@ -66,12 +66,12 @@ def test_a_killed_process_is_replaced(tmp_path):
 POISON = """
 import os, signal
 from lenet_mp import decode_worker, images
-real = images.Decoder.decode
-def decode(self, data):
+real = images.Decoder.picture
+def picture(self, data):
     if data.endswith(b"poison"):
         os.kill(os.getpid(), signal.SIGSEGV)
     return real(self, data)
-images.Decoder.decode = decode
+images.Decoder.picture = picture
 decode_worker.main()
 """
 
