@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import sys
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-import lenet_mp
 from lenet_mp.errors import PeerError
 
 if TYPE_CHECKING:
@@ -15,28 +12,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lenet_mp.comm import Comm
-    from lenet_mp.trainer import Trainer
 
 
-def fingerprint(trainer: Trainer) -> dict[str, str]:
-    """Return what must be equal on all ranks, by name: versions, options, data, network, weights."""
-    options = asdict(trainer.config)
-    options.pop("data")  # a rank may have its own copy of the data, the same by its fingerprint
-    weights = trainer.parameters.tobytes() + trainer.optimizer.velocity.tobytes()
-    return {
-        "version": lenet_mp.__version__,
-        "byte order": sys.byteorder,
-        "data": trainer.dataset.fingerprint,
-        "network": str(trainer.network.layers),
-        "place": f"epoch {trainer.epoch} step {trainer.step}",
-        "weights": hashlib.sha256(weights).hexdigest(),
-        **{f"option {name}": str(value) for name, value in options.items()},
-    }
-
-
-def check(trainer: Trainer) -> None:
-    """Compare all ranks with rank 0; ``PeerError`` on every rank names the first rank and field that differ."""
-    views = trainer.comm.gather(fingerprint(trainer))
+def check_job(comm: Comm, fingerprint: dict[str, str]) -> None:
+    """Compare what must be equal, by name; ``PeerError`` on every rank names the first rank and field that differ."""
+    views = comm.gather(fingerprint)
     difference = first_difference(views)
     if difference:
         rank, name = difference

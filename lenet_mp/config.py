@@ -26,25 +26,25 @@ def _option(default: Any, help_text: str, **extra: Any) -> Any:
 class Config:
     """What decides a run's result, and where it reads and writes; every field is an option of the command."""
 
-    model: str = _option("1", "1, 2, lenet5, or a .toml file with your own table")
-    data: str = _option("", "folder of shards made by 'prepare'; left out: a small sample of Fashion-MNIST")
-    epochs: int = _option(10, "passes over the training set", low=1, high=1_000_000)
-    batch_size: int = _option(500, "samples a step over all ranks together", low=1, high=MAX_SAMPLES_A_STEP)
-    streams: int = _option(
-        0, "parts of an epoch that ranks share out; 0: 8, fewer for small batches", low=0, high=65_536
+    model: str = _option("1", "1, 2, lenet5, or a .toml file", metavar="NAME")
+    data: str = _option("", "shards made by 'prepare'; left out: a sample of Fashion-MNIST", metavar="FOLDER")
+    epochs: int = _option(10, "passes over the training set", low=1, high=1_000_000, metavar="N")
+    batch_size: int = _option(
+        500, "samples a step over all ranks together", low=1, high=MAX_SAMPLES_A_STEP, metavar="N"
     )
-    lr: str = _option(ORIGINAL, "learning rate for the gradient summed over a batch: RATE or RATE*EPOCHS,...")
-    momentum: float = _option(0.95, "momentum coefficient", low=0.0, high=1.0)
-    weight_decay: float = _option(0.0, "weight decay coefficient", low=0.0, high=1e6)
+    streams: int = _option(0, "parts of an epoch for ranks to share; 0: 8, or fewer", low=0, high=65_536, metavar="N")
+    lr: str = _option(ORIGINAL, "learning rates for a batch's summed gradient: RATE*EPOCHS,...", metavar="RATES")
+    momentum: float = _option(0.95, "momentum coefficient", low=0.0, high=1.0, metavar="X")
+    weight_decay: float = _option(0.0, "weight decay coefficient", low=0.0, high=1e6, metavar="X")
     init: str = _option("Xavier", "weight initialisation", choices=tuple(INITIALISERS))
     normalize: str = _option(DEFAULT, "range of the pixels: [0, 1], [-1, 1], [-0.1, 1.175]", choices=tuple(RANGES))
-    seed: int = _option(0, "decides initial weights and the order of the shards", low=0, high=MAX_SEED)
+    seed: int = _option(0, "decides initial weights and the order of the shards", low=0, high=MAX_SEED, metavar="N")
     train_accuracy: str = _option(
         "full",
-        "full: of the weights after each epoch; running: while training, without an extra pass",
+        "full: after each epoch, of its weights; running: meanwhile, no extra pass",
         choices=("full", "running"),
     )
-    feature_image: str = _option("", "image whose feature maps are saved; left out: the first validation image")
+    feature_image: str = _option("", "whose feature maps are saved (first validation image)", metavar="FILE")
 
     def __post_init__(self) -> None:
         for option in fields(self):
@@ -97,7 +97,6 @@ def resumed(saved: Config, given: dict[str, Any]) -> Config:
             f"{flag(key)} {after[key]} does not fit the saved run, which has {before[key]}: "
             f"leave it out to resume, or start a new run"
         )
-
 
     return config
 

@@ -43,37 +43,37 @@ EPILOG = """examples:
 def build_parser() -> argparse.ArgumentParser:
     """Make the parser: one option for each field of :class:`Config`, and where to read and write."""
     parser = Parser("train", description="Train a model on shards of images.", epilog=EPILOG)
+    recipe = parser.add_argument_group("what is trained, how, on what")
     for option in fields(Config):
         limits = option.metadata
-        parser.add_argument(
+        recipe.add_argument(
             config.flag(option.name),
             dest=option.name,
             type=type(option.default),
             choices=limits.get("choices"),
-            metavar=None if "choices" in limits else type(option.default).__name__.upper(),
+            metavar=limits.get("metavar"),
             default=argparse.SUPPRESS,
-            help=f"{limits['help']} (default: {option.default})" if option.default != "" else limits["help"],
+            help=f"{limits['help']} ({option.default})" if option.default != "" else limits["help"],
         )
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="run folder (default: a new one in runs/)")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file with options; the command line wins")
-    parser.add_argument(
+    _add_conduct(parser.add_argument_group("how the run is carried out"))
+    return parser
+
+
+def _add_conduct(group: argparse._ArgumentGroup) -> None:
+    """Add the options that do not touch the result: the fields of :class:`Conduct`, and ``--config``."""
+    group.add_argument("--out", type=Path, metavar="FOLDER", help="run folder (a new one in runs/)")
+    group.add_argument("--config", type=Path, metavar="FILE", help="TOML file with options; the command line wins")
+    group.add_argument(
         "--resume",
         nargs="?",
         const="newest",
         metavar="RUN",
-        help="go on with this run folder or checkpoint; without RUN: --out or the newest; 'auto': so, or start anew",
+        help="go on with a run folder or checkpoint; alone: with --out or the newest; 'auto': so, or start",
     )
-    parser.add_argument("--progress", choices=MODES, default="auto", help="display while training (default: auto)")
-    parser.add_argument(
-        "--max-time", default="", metavar="TIME", help="save and stop after this time, such as 55m, with exit code 143"
-    )
-    parser.add_argument(
-        "--timeout", default="5m", metavar="TIME", help="end all ranks if one hangs for so long (default: 5m; 0: never)"
-    )
-    parser.add_argument(
-        "--check-ranks", type=int, default=0, metavar="STEPS", help="compare the ranks' weights every so many steps"
-    )
-    return parser
+    group.add_argument("--progress", choices=MODES, default="auto", help="display while training (auto)")
+    group.add_argument("--max-time", default="", metavar="TIME", help="save and stop after so long, e.g. 55m; exit 143")
+    group.add_argument("--timeout", default="5m", metavar="TIME", help="end all ranks if one hangs (5m; 0: never)")
+    group.add_argument("--check-ranks", type=int, default=0, metavar="N", help="compare weights every N steps (0)")
 
 
 @command("train")
@@ -99,7 +99,7 @@ def _run(world: Comm, options: dict[str, Any], conduct: Conduct, stop: StopReque
     saved = checkpoint.load(saved_in) if saved_in else None
     settings = config.resumed(_saved_settings(saved), options) if saved else Config(**options)
     trainer = _make_trainer(world, settings, saved)
-    agreement.check(trainer)
+    agreement.check_job(world, trainer.fingerprint())
     recorder = _make_recorder(trainer, conduct, saved_in)
     world.rest()
     code = trainer.fit(recorder, stop=stop, check_ranks=conduct.check_ranks)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import sys
 import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+import lenet_mp
 from lenet_mp import agreement
 from lenet_mp.batches import Batches
 from lenet_mp.checkpoint import Checkpoint
@@ -167,6 +170,21 @@ class Trainer:
         self.optimizer.velocity[...] = saved.arrays["velocity"]
         self._counts = list(saved.counts)
         self.epoch, self.step, self.history = saved.epoch, saved.step, list(saved.history)
+
+    def fingerprint(self) -> dict[str, str]:
+        """Return what must be equal on all ranks, by name: versions, options, data, network, place, weights."""
+        options = asdict(self.config)
+        options.pop("data")  # a rank may have its own copy of the data, the same by its fingerprint
+        weights = self.parameters.tobytes() + self.optimizer.velocity.tobytes()
+        return {
+            "version": lenet_mp.__version__,
+            "byte order": sys.byteorder,
+            "data": self.dataset.fingerprint,
+            "network": str(self.network.layers),
+            "place": f"epoch {self.epoch} step {self.step}",
+            "weights": hashlib.sha256(weights).hexdigest(),
+            **{f"option {name}": str(value) for name, value in options.items()},
+        }
 
     def _finish_epoch(self, stop: StopRequest, recorder: Recorder, check_ranks: int) -> int:
         """Work the epoch's remaining steps and close it; return the summed stop requests, 0 to go on."""
