@@ -18,6 +18,7 @@ COMMANDS = {
     "evaluate": "accuracy, per-class figures and confusion matrix of a run",
     "predict": "classify images",
     "features": "feature maps of an image",
+    "report": "one HTML page about a run, or several compared",
     "export": "the weights of a run, by layer name",
     "summary": "a model's layers, parameters and connections",
 }

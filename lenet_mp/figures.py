@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#555555"
+PALETTE = (BLUE, ORANGE, GREEN, PURPLE, "#E69F00", "#56B4E9")
 """Colours that people with any common colour blindness tell apart (Okabe and Ito)."""
 DPI = 128
 """A power of two, so that a figure of so many pixels / DPI has exactly these pixels."""

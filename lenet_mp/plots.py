@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 MAX_NUMBERED = 25
 """Up to this many classes, every cell of a confusion matrix shows its count."""
+MARKERS = "osD^v*"
 MAX_NAMED = 100
 """With more classes, only some of them are named on an axis."""
 
@@ -51,13 +52,37 @@ def draw_curves(history: Sequence[Row], path: Path, *, title: str = "", test_top
     _line(loss, epochs, _series(history, "loss"), "training {:.3f}", BLUE, "o")
     loss.set_ylabel("cross-entropy a sample")
     for axes in (accuracy, loss):
-        figures.plain(axes, grid=True)
-        _epoch_axis(axes, epochs)
-        if axes.get_legend_handles_labels()[0]:
-            axes.legend(frameon=False, loc="best")
+        _finish(axes, epochs)
     if title:
         figure.suptitle(figures.text(title, 90), fontsize=11, **PLAIN_TEXT)
     figures.save(figure, path)
+
+
+def draw_comparison(runs: Mapping[str, Sequence[Row]], path: Path) -> None:
+    """Draw validation accuracy and training loss of several runs by epoch; ``runs`` maps a name to its history."""
+    figure = figures.new_figure(10, 4.2)
+    accuracy, loss = figure.subplots(1, 2, gridspec_kw={"wspace": 0.08})
+    for number, (name, history) in enumerate(runs.items()):
+        color, marker = figures.PALETTE[number % len(figures.PALETTE)], MARKERS[number % len(MARKERS)]
+        label = figures.text(name).replace("{", "{{").replace("}", "}}")
+        epochs = _series(history, "epoch")
+        _line(accuracy, epochs, 100 * _series(history, "val_top1"), f"{label} {{:.1f}} %", color, marker)
+        _line(loss, epochs, _series(history, "loss"), f"{label} {{:.3f}}", color, marker)
+    accuracy.set_ylabel("validation top-1 accuracy (%)")
+    accuracy.set_ylim(bottom=0)
+    loss.set_ylabel("cross-entropy a sample")
+    every = np.concatenate([_series(history, "epoch") for history in runs.values()])
+    for axes in (accuracy, loss):
+        _finish(axes, every)
+    figures.save(figure, path)
+
+
+def _finish(axes: Axes, epochs: NDArray[np.float64]) -> None:
+    """Add what every panel by epoch has: faint lines, whole numbers, a legend where there is a line."""
+    figures.plain(axes, grid=True)
+    _epoch_axis(axes, epochs)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False, loc="best")
 
 
 def _series(history: Sequence[Row], key: str) -> NDArray[np.float64]:

@@ -59,9 +59,7 @@ def write_data(folder, *, names=NAMES, order="RGB", seed=0):
     entries = []
     for number, splits in enumerate(({"train": 40}, {"train": 25}, {"validation": 30, "test": 37})):
         name = f"{number}.h5" if "train" in splits else manifest.HELD_OUT
-        blocks = [
-            (split, *pictures(count, [seed, number, i], order)) for i, (split, count) in enumerate(splits.items())
-        ]
+        blocks = [(split, *pictures(count, [seed, number, count], order)) for split, count in splits.items()]
         entries.append(write_shard(folder / name, blocks, image_shape=SHAPE, channel_order=order))
     document = manifest.Manifest(SHAPE, order, tuple(names), tuple(entries))
     write_atomically(folder / manifest.NAME, document.encode())

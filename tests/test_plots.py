@@ -148,3 +148,12 @@ def test_no_home_no_screen_no_words(tmp_path):
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
     assert_whole(tmp_path / "curves.png")
+
+
+def test_comparison_has_a_colour_for_every_run(tmp_path):
+    """Each run has its own line on both panels, also with braces in its name; seven runs are one more than colours."""
+    runs = {f"run {{{n}}}": [row | {"val_top1": 0.1 * n, "loss": 4 - n / 2} for row in HISTORY] for n in range(1, 8)}
+    plots.draw_comparison(runs, tmp_path / "runs.png")
+    assert_whole(tmp_path / "runs.png")
+    for color in figures.PALETTE:
+        assert count_of(tmp_path / "runs.png", color) > 400

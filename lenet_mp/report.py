@@ -1,0 +1,47 @@
+"""``lenet-mp report``: one HTML file that tells all about a run, or compares several."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lenet_mp import cli, tables
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+EPILOG = """\
+The page needs no network and no other file. Several runs are compared.
+
+examples:
+  lenet-mp report runs/model-1-1
+  lenet-mp report runs/model-1-1 runs/model-2-1 -o both.html
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command's parser."""
+    parser = cli.Parser("report", description="Write an HTML page about training runs.", epilog=EPILOG)
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folder")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="data set (default: the one of the training)")
+    parser.add_argument(
+        "-o", "--out", type=Path, metavar="FILE", help="where to write (default: report.html in the first run)"
+    )
+    return parser
+
+
+@cli.command("report")
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the page and print its path; return 0."""
+    options = build_parser().parse_args(argv)
+    from lenet_mp.report_page import describe, render  # noqa: PLC0415 - loads the C core, which --help can do without
+
+    out = options.out or options.runs[0] / "report.html"
+    tables.write_text(out, render([describe(run, options.data) for run in options.runs]))
+    print(out)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
