@@ -38,7 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     from lenet_mp.report_page import describe, render  # noqa: PLC0415 - loads the C core, which --help can do without
 
     out = options.out or options.runs[0] / "report.html"
-    tables.write_text(out, render([describe(run, options.data) for run in options.runs]))
+    alike = len({run.name for run in options.runs}) < len(options.runs)
+    chapters = [describe(run, options.data, name=str(run) if alike else "") for run in options.runs]
+    tables.write_text(out, render(chapters))
     print(out)
     return 0
 

@@ -32,6 +32,8 @@ class Chapter:
 
     Attributes
     ----------
+    name : str
+        What the run is called on the page.
     folder : Path
     classifier : Classifier
         With the run's best weights.
@@ -41,16 +43,12 @@ class Chapter:
         None where it is not here any more; ``problem`` says so.
     """
 
+    name: str
     folder: Path
     classifier: Classifier
     history: list[dict[str, Any]]
     dataset: Dataset | None
     problem: str
-
-    @property
-    def name(self) -> str:
-        """What the run is called on the page."""
-        return self.folder.name
 
     @cached_property
     def assessment(self) -> Assessment | None:
@@ -120,8 +118,8 @@ class Chapter:
         return self.assessment.scores.top1 if self.assessment and self.assessment.split == "test" else None
 
 
-def describe(folder: Path, data: Path | None = None) -> Chapter:
-    """Gather what is known about the run in ``folder``.
+def describe(folder: Path, data: Path | None = None, *, name: str = "") -> Chapter:
+    """Gather what is known about the run in ``folder``; ``name`` is the folder's own unless given.
 
     Raises
     ------
@@ -140,7 +138,7 @@ def describe(folder: Path, data: Path | None = None) -> Chapter:
         if data is not None:
             raise
         dataset, problem = None, str(error)
-    return Chapter(folder, classifier, last.history, dataset, problem)
+    return Chapter(name or folder.resolve().name, folder, classifier, last.history, dataset, problem)
 
 
 def render(chapters: Sequence[Chapter]) -> str:

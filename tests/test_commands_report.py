@@ -163,6 +163,8 @@ def test_several_runs_are_compared(trained, tmp_path, capsys):
     page = Page(out.read_text(encoding="utf-8"))
     assert len(page.all("article")) == 2
     assert "2 runs side by side" in page.words()
+    # Both folders are called "run": their paths tell them apart.
+    assert page.all("img")[0]["alt"].endswith(f"{trained.run}, {other.run}.")
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert max(Counter(ids).values()) == 1
 
