@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import sys
 import time
@@ -91,6 +92,11 @@ class Trainer:
         self._counts = [0] * COUNTS
         # One buffer a step and one allreduce: the gradient, the counts, the requests to stop, and which step it is.
         self._reduced = np.zeros(network.parameter_count + COUNTS + 2, np.int64)
+        self._gradient = np.empty(network.parameter_count, np.float32)
+        self._rates = config.rates
+        self._part = functools.lru_cache(maxsize=2)(
+            lambda epoch, step: self.loader.part(epoch, step, comm.rank, comm.size)
+        )
         self._limit = LARGEST_TOTAL / -(-config.batch_size // GROUP_SIZE)
 
     @property
@@ -212,10 +218,10 @@ class Trainer:
         epoch = self.epoch + 1
         where = f"epoch {epoch}, step {self.step + 1} of {self.loader.steps}"
         self.comm.enter(where)
-        part = self.loader.part(epoch, self.step, self.comm.rank, self.comm.size)
+        part = self._part(epoch, self.step)
         batch = self._batches.gather(part.shards, part.rows)
         if self.step + 1 < self.loader.steps:
-            self._batches.prefetch(self.loader.part(epoch, self.step + 1, self.comm.rank, self.comm.size).shards)
+            self._batches.prefetch(self._part(epoch, self.step + 1).shards)
         totals = self._reduced[:-2]
         self.plan.step(
             self.parameters, batch.images, batch.labels, part.group_starts, limit=self._limit, totals=totals
@@ -227,10 +233,11 @@ class Trainer:
         self.comm.enter(f"the update of {where}")
         if self._reduced[-1] != number * self.comm.size:
             raise PeerError(f"the ranks are not at the same step: this one is at {where}; resume from the checkpoint")
-        gradient, counts = np.split(totals, [self.network.parameter_count])
+        gradient, counts = totals[:-COUNTS], totals[-COUNTS:]
         if counts[REFUSED]:
             raise DivergenceError(f"the gradient is not finite or too large in {where}: set a lower --lr")
-        self.optimizer.update(self.parameters, (gradient * QUANTUM).astype(np.float32), self.config.rates[self.epoch])
+        np.multiply(gradient, QUANTUM, out=self._gradient, casting="same_kind")
+        self.optimizer.update(self.parameters, self._gradient, self._rates[self.epoch])
         if not np.isfinite(self.parameters).all():
             raise DivergenceError(f"the weights are not finite after {where}: set a lower --lr")
         self._counts = add(self._counts, counts)
@@ -245,7 +252,7 @@ class Trainer:
         validation = self.evaluate("validation")
         self.history.append({
             "epoch": self.epoch + 1,
-            "lr": self.config.rates[self.epoch],
+            "lr": self._rates[self.epoch],
             "loss": running.loss,
             "train_top1": train.top1,
             "val_top1": validation.top1 if validation else None,
