@@ -12,12 +12,22 @@ BIN = Path(sys.executable).parent
 MPIRUN = shutil.which("mpirun", path=f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}")
 needs_mpi = pytest.mark.skipif(MPIRUN is None, reason="no mpirun here: pip install 'lenet-mp[mpi]'")
 TIME_LIMIT = 120
+# Open MPI alone reads these: as root, and with more ranks than cores, it starts nothing without being told to; and its
+# probing for network cards takes a second a start.
+OPEN_MPI = {
+    "OMPI_ALLOW_RUN_AS_ROOT": "1",
+    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+    "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
+    "OMPI_MCA_pml": "ob1",
+    "OMPI_MCA_btl": "self,sm",
+}
 
 
 def environment(**variables):
     """Return the environment without what would change threads or ranks, and with ``variables``."""
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "PMI", "SLURM_", "LENET_MP_"))}
-    return clean | {k: str(v) for k, v in variables.items()}
+    launched = ("OMP_", "PMI", "OMPI_", "PRTE_", "SLURM_", "LENET_MP_")
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(launched)}
+    return clean | OPEN_MPI | {k: str(v) for k, v in variables.items()}
 
 
 def run(*arguments, ranks=0, cwd=None, **variables):

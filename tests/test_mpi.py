@@ -145,8 +145,8 @@ def test_ranks_with_other_data_are_named(place, tmp_path):
     small_data.write_shards(tmp_path / "other", counts=(20, 21, 22, 19, 20, 20, 20, 7, 20, 19))
     script = tmp_path / "differ.py"
     script.write_text(
-        "import os, sys\nfrom lenet_mp.train import main\n"
-        f"other = {str(tmp_path / 'other')!r} if os.environ['PMI_RANK'] == '1' else {str(place / 'data')!r}\n"
+        "import sys\nfrom mpi4py import MPI\nfrom lenet_mp.train import main\n"
+        f"other = {str(tmp_path / 'other')!r} if MPI.COMM_WORLD.rank == 1 else {str(place / 'data')!r}\n"
         "raise SystemExit(main([*sys.argv[1:], '--data', other]))\n"
     )
     done = programs.run(script, *options(place), "--out", tmp_path / "run", ranks=2)
@@ -157,7 +157,7 @@ def test_ranks_with_other_data_are_named(place, tmp_path):
 
 def test_a_foreign_launcher_is_told():
     """Under a launcher whose processes the MPI library does not join, the remedy is told instead of N lone runs."""
-    done = programs.run("-c", "from lenet_mp import comm; comm.connect()", OMPI_COMM_WORLD_SIZE=2)
+    done = programs.run("-c", "from lenet_mp import comm; comm.connect()", SLURM_STEP_NUM_TASKS=2)
     assert "launcher started 2 processes, but each is rank 0 of 1" in done.stderr
 
 
