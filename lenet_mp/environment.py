@@ -27,7 +27,7 @@ def describe(comm: Comm, plan: Plan) -> dict[str, Any]:
         "packages": {name: _version(name) for name in PACKAGES},
         "mpi": comm.library or None,
         "system": platform.platform(),
-        "processor": _processor(),
+        "processor": processor(),
         "cores": cores(),
         "isa": plan.isa,
         "ranks": comm.size,
@@ -44,7 +44,8 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Name of the processor, as far as the system tells it."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:

@@ -165,12 +165,12 @@ class Runner:
 def describe(job: Job) -> str:
     """Return the job's columns of the table."""
     path = " -> ".join(f"{ranks} x {threads}" for ranks, threads in (*job.before, (job.ranks, job.threads)))
-    return f"{job.group:20} {job.mpi:9} {path:22} {job.isa or engine.isa():8}"
+    return f"{job.group:20} {job.mpi:9} {path:23} {job.isa or engine.isa():8}"
 
 
 def compare(table: list[Job], runner: Runner) -> int:
     """Run and print the table; return how many runs differ from the first of their group."""
-    print(f"{'data or model':20} {'MPI':9} {'ranks x threads':22} {'ISA':8} SHA-256 of weights, momentum, figures")
+    print(f"{'data or model':20} {'MPI':9} {'ranks x threads':23} {'ISA':8} SHA-256 of weights, momentum, figures")
     expected: dict[str, str] = {}
     different = 0
     for job in table:
