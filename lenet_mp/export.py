@@ -13,12 +13,17 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 EPILOG = """\
-npz: numpy.load(FILE) gives every array by layer name (C1.weight, C1.bias,
-...), class_names, input_shape, channel_order, scale, offset (a pixel enters as
-pixel * scale + offset) and the model's table as JSON.
+formats:
+  npz          numpy.load(FILE) gives every array by layer name (C1.weight, ...),
+               class_names, input_shape, channel_order, scale, offset (a pixel
+               enters as pixel * scale + offset) and the model's table as JSON
+  safetensors  the same; all but the arrays as metadata
+  onnx         a graph from stored pixels, uint8 (N, H, W, C), to logits (N, K)
+  c            FILE.c and FILE.h without any library, with a self-test
 
-example:
-  lenet-mp export runs/model-1-1 --format npz -o model-1.npz
+examples:
+  lenet-mp export runs/model-1-1
+  lenet-mp export runs/model-1-1 --format onnx -o model-1.onnx
 """
 
 
@@ -35,12 +40,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 @cli.command("export")
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write the file and print its path; return 0."""
+    """Write the files and print their paths; return 0."""
     options = build_parser().parse_args(argv)
     path = run_folder.find_checkpoint(options.run)
     out = options.out or path.parent / f"model.{options.format}"
-    EXPORTERS[options.format](checkpoint.load(path), out)
-    print(out)
+    for written in EXPORTERS[options.format](checkpoint.load(path), out):
+        print(written)
     return 0
 
 
