@@ -6,6 +6,8 @@ wanted soon and returns at once, ``release()`` says that they are done with. Vie
 
 from __future__ import annotations
 
+import contextlib
+import math
 import mmap
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Protocol
@@ -13,10 +15,14 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from lenet_mp.errors import DataError
+from lenet_mp.memory import make_ready
 from lenet_mp.safe_h5 import checked_dataset, safe_open
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+# One thread is enough: the disk is one, and HDF5 has one lock for the whole process.
+_BACKGROUND = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lenet-mp-reader")
 
 Pixels = np.ndarray[tuple[int, int, int, int], np.dtype[np.uint8]]
 
@@ -37,32 +43,43 @@ class ImageSource(Protocol):
 
 
 class MappedImages:
-    """Contiguous images, mapped from the file: no copy, and every process on the machine shares the pages."""
+    """Contiguous images, mapped from the file: no copy, and every process on the machine shares the pages.
 
-    def __init__(self, path: Path, shape: tuple[int, int, int, int], offset: int) -> None:
+    Parameters
+    ----------
+    path : Path
+    shape : (N, H, W, C)
+    offset : of the first byte in the file
+    keep : bool
+        Stay mapped after ``release``: the data set fits into memory, and entering 20,000 pages into the page table
+        again in each epoch costs several per cent of a step.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, int, int, int], offset: int, *, keep: bool) -> None:
         self.shape = shape
         self._path = path
         self._offset = offset
-        self._count = int(np.prod(shape, dtype=np.int64))
-        self._map: mmap.mmap | None = None
+        self._count = math.prod(shape)
+        self._keep = keep
+        self._pages: np.ndarray | None = None
 
     def array(self) -> Pixels:
         """Images as a read-only view of the page cache."""
-        flat = np.frombuffer(self._mapping(), dtype=np.uint8, count=self._count, offset=self._offset)
-        return flat.reshape(self.shape)
+        images = self._mapped()[self._offset : self._offset + self._count]
+        return images.reshape(self.shape)
 
     def prefetch(self) -> None:
-        """Tell the kernel to read the file's pages ahead."""
-        self._mapping().madvise(mmap.MADV_WILLNEED)
+        """Read the file's pages and enter them into the page table, in the background."""
+        if self._pages is None:
+            _BACKGROUND.submit(self._make_ready, self._mapped())
 
     def release(self) -> None:
-        """Take the pages out of this process; they stay in the page cache as long as there is room."""
-        if self._map is not None:
-            self._map.madvise(mmap.MADV_DONTNEED)
-            self._map = None
+        """Let go of the mapping unless it is to be kept; the pages stay cached as long as there is room."""
+        if not self._keep:
+            self._pages = None
 
-    def _mapping(self) -> mmap.mmap:
-        if self._map is None:
+    def _mapped(self) -> np.ndarray:
+        if self._pages is None:
             try:
                 with self._path.open("rb") as file:
                     mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -70,15 +87,16 @@ class MappedImages:
                 raise DataError(f"{self._path}: cannot be mapped ({error}); was it changed while in use?") from error
             if len(mapping) < self._offset + self._count:
                 raise DataError(f"{self._path}: became shorter while in use; copy it again")
-            self._map = mapping
-        return self._map
+            self._pages = np.frombuffer(mapping, dtype=np.uint8)
+        return self._pages
+
+    def _make_ready(self, pages: np.ndarray) -> None:
+        with contextlib.suppress(OSError), self._path.open("rb") as file:  # it was only advice
+            make_ready(pages, file.fileno())
 
 
 class LoadedImages:
     """Images that must be unpacked (chunked, compressed): read through h5py, held until released."""
-
-    # One thread is enough: HDF5 has one lock for the whole process.
-    _reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lenet-mp-h5")
 
     def __init__(self, path: Path, name: str, shape: tuple[int, int, int, int]) -> None:
         self.shape = shape
@@ -95,7 +113,7 @@ class LoadedImages:
     def prefetch(self) -> None:
         """Begin to read in the background thread."""
         if self._pending is None:
-            self._pending = self._reader.submit(self._read)
+            self._pending = _BACKGROUND.submit(self._read)
 
     def release(self) -> None:
         """Forget the images; the memory is free once the last view of them is gone."""

@@ -73,7 +73,7 @@ class Split:
         self._source.release()
 
 
-def read_shard_file(path: Path, *, original: bool) -> dict[str, Split]:
+def read_shard_file(path: Path, *, original: bool, keep: bool = False) -> dict[str, Split]:
     """Open one H5 file and return its non-empty splits by name ("train", "validation", "test").
 
     Parameters
@@ -81,6 +81,8 @@ def read_shard_file(path: Path, *, original: bool) -> dict[str, Split]:
     path : Path
     original : bool
         The folder has no manifest, so the file must be one without attributes, as the original program writes.
+    keep : bool
+        Leave images mapped once they were used, because there is memory enough.
 
     Raises
     ------
@@ -102,7 +104,7 @@ def read_shard_file(path: Path, *, original: bool) -> dict[str, Split]:
             if images is None or labels is None:
                 missing = "image" if images is None else "label"
                 raise DataError(f"{path}: dataset '{missing}_{suffix}' is missing; prepare the data set again")
-            source = _image_source(images, path, f"image_{suffix}")
+            source = _image_source(images, path, f"image_{suffix}", keep=keep)
             values = _labels(labels, path, f"label_{suffix}", len(images))
             if len(values):
                 splits[split] = Split(f"{path}:{split}", path, values, source)
@@ -111,7 +113,7 @@ def read_shard_file(path: Path, *, original: bool) -> dict[str, Split]:
         return splits
 
 
-def _image_source(dataset: h5py.Dataset, path: Path, name: str) -> ImageSource:
+def _image_source(dataset: h5py.Dataset, path: Path, name: str, *, keep: bool) -> ImageSource:
     shape = dataset.shape
     if dataset.dtype != np.uint8:
         raise DataError(f"{path}: {name} has dtype {dataset.dtype}, expected uint8; prepare the data set again")
@@ -120,7 +122,7 @@ def _image_source(dataset: h5py.Dataset, path: Path, name: str) -> ImageSource:
             f"{path}: {name} has shape {shape}, expected (samples, height, width, 1 or 3 channels); prepare it again"
         )
     if is_contiguous(dataset) and len(dataset):
-        return MappedImages(path, shape, dataset.id.get_offset())
+        return MappedImages(path, shape, dataset.id.get_offset(), keep=keep)
     return LoadedImages(path, name, shape)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from lenet_mp import manifest as manifests
 from lenet_mp.errors import DataError
+from lenet_mp.memory import available_bytes
 from lenet_mp.shard_file import Split, read_shard_file
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ __all__ = ["Dataset", "Split", "open_dataset"]
 ImageShape = tuple[int, int, int]
 Files = dict[str, dict[str, Split]]  # file name -> split name -> split
 
+# A mapping holds a file descriptor, of which a process often may have no more than 1,024.
+_MOST_KEPT = 500
 _SHARD_NAME = re.compile(r"(0|[1-9][0-9]*)\.h5")
 
 
@@ -75,7 +78,8 @@ def open_dataset(folder: str | os.PathLike[str]) -> Dataset:
         raise DataError(f"{folder}: no such folder; prepare a data set into it with 'lenet-mp prepare'")
     manifest = manifests.load(folder)
     names = [entry.name for entry in manifest.shards] if manifest else _original_names(folder)
-    files = {name: read_shard_file(folder / name, original=manifest is None) for name in names}
+    keep = _fits_memory([folder / name for name in names])
+    files = {name: read_shard_file(folder / name, original=manifest is None, keep=keep) for name in names}
     splits = [split for by_name in files.values() for split in by_name.values()]
     train = tuple(by_name["train"] for by_name in files.values() if "train" in by_name)
     if not train:
@@ -90,6 +94,12 @@ def open_dataset(folder: str | os.PathLike[str]) -> Dataset:
     held_out = files.get(manifests.HELD_OUT, {})
     validation, test = held_out.get("validation"), held_out.get("test")
     return Dataset(folder, shape, order, class_names, fingerprint, train, validation, test, manifest)
+
+
+def _fits_memory(paths: list[Path]) -> bool:
+    """Whether all files may stay mapped: they take at most half of the free memory, and not too many descriptors."""
+    size = sum(path.stat().st_size for path in paths if path.is_file())
+    return len(paths) <= _MOST_KEPT and 2 * size <= available_bytes()
 
 
 def _original_names(folder: Path) -> list[str]:
