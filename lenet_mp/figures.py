@@ -6,7 +6,7 @@ import logging
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from lenet_mp import files
+from lenet_mp import files, tables
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,7 +58,7 @@ def plain(axes: Axes, *, grid: bool = False) -> None:
 
 def text(value: str, limit: int = MAX_NAME) -> str:
     """Shorten ``value`` in its middle to at most ``limit`` characters, on one line."""
-    value = " ".join(value.split())
+    value = tables.readable(" ".join(value.split()))
     if len(value) <= limit:
         return value
     tail = limit // 3

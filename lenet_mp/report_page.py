@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 
 import lenet_mp
-from lenet_mp import checkpoint, config, metrics, report_pictures, run_folder
+from lenet_mp import checkpoint, config, metrics, report_pictures, run_folder, tables
 from lenet_mp.assessment import Assessment, assess, open_data
 from lenet_mp.classifier import Classifier
 from lenet_mp.costs import Cost, layer_costs, total_cost
@@ -153,4 +153,4 @@ def render(chapters: Sequence[Chapter]) -> str:
     if len(chapters) > 1:
         comparison = report_pictures.comparison({chapter.name: chapter.history for chapter in chapters})
     page = environment.get_template("report.html")
-    return page.render(chapters=chapters, comparison=comparison, version=lenet_mp.__version__)
+    return tables.readable(page.render(chapters=chapters, comparison=comparison, version=lenet_mp.__version__))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import sys
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,11 @@ def rows_as_csv(rows: Iterable[Sequence[Cell]]) -> str:
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="\n").writerows(rows)
     return buffer.getvalue()
+
+
+def readable(text: str) -> str:
+    """Replace what is no character (bytes of file names that are no valid text) by the sign for that."""
+    return re.sub("[\ud800-\udfff]", "\N{REPLACEMENT CHARACTER}", text)
 
 
 def print_text(parts: Iterable[str]) -> None:

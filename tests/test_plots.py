@@ -87,7 +87,7 @@ def test_confusion_matrix_of_a_class_without_samples(tmp_path):
 
 def test_names_are_drawn_as_they_are(tmp_path):
     """Dollar signs are no formulas, and letters that the font lacks are no error."""
-    odd = ["$100", "$x_2$", "猫", "\\alpha", "line\nbreak", "_", "x" * 200]
+    odd = ["$100", "$x_2$", "猫", "\\alpha", "line\nbreak", "caf\udce9", "x" * 200]
     plots.draw_confusion(np.eye(7, dtype=np.int64), odd, tmp_path / "confusion.png")
     plots.draw_curves(HISTORY, tmp_path / "curves.png", title="100 % of $5")
     plots.draw_class_balance({"train": np.arange(7)}, odd, tmp_path / "balance.png")
