@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lenet_mp.errors import LenetError
+from lenet_mp.loader import default_streams
+from lenet_mp.plan import GROUP_SIZE
 from lenet_mp.progress import Progress
 from lenet_mp.scaling import ALLREDUCE, COMPUTE, PARTS, REST, UPDATE, WAITING, Result, Setup
 
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
     from lenet_mp.models import Model
 
 TIME_LIMIT = 1800.0
-STREAMS = 8
 SHARD, DIFFERENT_SHARDS = 128, 4
 """Samples of a file of noise, and files of different noise; all others are the same files under other names."""
 _NAMES = {COMPUTE: "compute", WAITING: "waiting", ALLREDUCE: "allreduce", UPDATE: "update"}
@@ -76,7 +77,10 @@ class Measured:
 
 def measure(course: Course, setups: Sequence[Setup]) -> Measured:
     """Run every setup once a round, in an order that turns, so that a busy minute does not hit one setup alone."""
-    streams = max(STREAMS, *(setup.ranks for setup in setups))
+    smallest = min(setup.batch_size for setup in setups)
+    most_ranks = max(setup.ranks for setup in setups)
+    # With more streams than a step has groups, some ranks would have none of them, whatever their number.
+    streams = max(default_streams(smallest), min(most_ranks, smallest // GROUP_SIZE))
     runs: dict[Setup, list[dict[str, Any]]] = {setup: [] for setup in setups}
     progress = Progress(course.rounds * len(setups), "scale", "runs")
     for turn in range(course.rounds):

@@ -29,18 +29,18 @@ def verdict(strong: Sequence[Result], cores: int) -> str:
     fair = [result for result in strong if result.setup.cores <= cores]
     one = next(result for result in fair if result.setup.cores == 1)
     most = max(result.setup.cores for result in fair)
+    spread = max((r.quartiles[1] - r.quartiles[0]) / r.median for r in fair)
     sentences = []
     if most == 1:
         sentences.append("Nothing to conclude: no setup with more than one core was measured that had its cores alone.")
     else:
         contenders = sorted((r for r in fair if r.setup.cores == most), key=lambda r: r.median)
-        sentences += [_best(contenders[0], one), *_others(contenders), _loss(contenders[0], one)]
+        sentences += [_best(contenders[0], one), *_others(contenders), _loss(contenders[0], one, spread)]
     shared = [str(result.setup) for result in strong if result.setup.cores > cores]
     if shared:
         sentences.append(
             f"No conclusion from {', '.join(shared)}: {cores} cores cannot show how more of them would do."
         )
-    spread = max((r.quartiles[1] - r.quartiles[0]) / r.median for r in fair)
     if spread > NOISY:
         sentences.append(
             f"The middle half of a setup's steps spreads over up to {spread:.0%} of their median: this machine is not "
@@ -68,12 +68,14 @@ def _others(contenders: Sequence[Result]) -> list[str]:
     return sentences
 
 
-def _loss(best: Result, one: Result) -> str:
+def _loss(best: Result, one: Result, spread: float) -> str:
     lost = losses(best, one)
     total = 1 / efficiency(best, one) - 1
     part = max(lost, key=lambda name: lost[name])
     if total < WORTH_MENTIONING:
         return "Nothing worth mentioning is lost between one core and these."
+    if spread > max(NOISY, total):
+        return f"A step costs {total:.0%} more core time than on one core, but the noise is larger: no bottleneck is named."
     return (
         f"A step costs {total:.0%} more core time than on one core; the bottleneck, {lost[part]:.1%} of one core's "
         f"step, is {REASONS[part]}."
