@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 LAUNCHER_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MPI_LOCALNRANKS", "SLURM_STEP_NUM_TASKS")
 """Variables by which launchers (Open MPI, MPICH and its kin, Slurm) tell a process how many they started."""
-LONGEST_NAP = 0.005
+SHORTEST_NAP, LONGEST_NAP = 50e-6, 0.002
+"""Seconds between looks at a call that other ranks must join."""
 
 
 class Comm(Protocol):
@@ -133,13 +134,18 @@ class Mpi(_Phases):
         node = self._world.Split_type(MPI.COMM_TYPE_SHARED)
         self.local_size = node.Get_size()
         node.Free()
+        # More ranks than cores: one that spins, as MPI's calls do, takes the core from one that still computes.
+        self._crowded = self.local_size > len(os.sched_getaffinity(0))
         self._calls = self._world.Dup()  # a space of its own for the watchdogs' messages
 
     def allreduce(self, totals: NDArray[np.int64]) -> None:
         """Sum ``totals`` in place; its type is checked here because MPI would overrun a wrong buffer silently."""
         if totals.dtype != np.int64 or not totals.flags.c_contiguous:
             raise TypeError(f"allreduce needs contiguous int64, got {totals.dtype}")
-        self._world.Allreduce(self._mpi.IN_PLACE, totals)
+        if self._crowded:
+            _doze_until(self._world.Iallreduce(self._mpi.IN_PLACE, totals))
+        else:
+            self._world.Allreduce(self._mpi.IN_PLACE, totals)
 
     def broadcast(self, value: Any) -> Any:
         """Send rank 0's ``value`` to all."""
@@ -150,12 +156,8 @@ class Mpi(_Phases):
         return list(self._world.allgather(value))
 
     def rest(self) -> None:
-        """Wait in naps of up to 5 ms: MPI's own barrier burns a core on every rank that waits in it."""
-        request = self._world.Ibarrier()
-        nap = LONGEST_NAP / 64
-        while not request.Test():
-            time.sleep(nap)
-            nap = min(2 * nap, LONGEST_NAP)
+        """Wait asleep: MPI's own barrier burns a core on every rank that waits in it."""
+        _doze_until(self._world.Ibarrier())
 
     def roll_call(self, seconds: float) -> dict[int, str]:
         """Tell all other ranks this one's phase and collect theirs; only where MPI allows calls from threads."""
@@ -179,6 +181,14 @@ class Mpi(_Phases):
         """End all ranks through the launcher."""
         self._world.Abort(code)
         os._exit(code)  # where a launcher lets Abort return
+
+
+def _doze_until(request: Any) -> None:
+    """Wait for a non-blocking call in naps that grow to 2 ms."""
+    nap = SHORTEST_NAP
+    while not request.Test():
+        time.sleep(nap)
+        nap = min(2 * nap, LONGEST_NAP)
 
 
 def _short(version: str) -> str:
