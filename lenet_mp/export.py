@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 EPILOG = """\
 formats:
-  npz          numpy.load(FILE) gives every array by layer name (C1.weight, ...),
+  npz          numpy.load(FILE) gives all arrays by layer name (C1.weight, ...),
                class_names, input_shape, channel_order, scale, offset (a pixel
                enters as pixel * scale + offset) and the model's table as JSON
   safetensors  the same; all but the arrays as metadata

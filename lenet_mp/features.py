@@ -21,7 +21,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the command's parser."""
     parser = cli.Parser(
         "features",
-        description="Draw the feature maps of one image: input.png, and one PNG for every convolution and pooling.",
+        description="Draw the feature maps of one image: input.png, and one PNG for every\nconvolution and pooling.",
         epilog=EPILOG,
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="run folder (its best weights) or .ckpt file")

@@ -36,7 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the command's parser."""
     parser = cli.Parser(
         "summary",
-        description="Show size, parameters and work of every layer, and what a changed hyper-parameter does to them.",
+        description="Show size, parameters and work of every layer, and what a changed\nhyper-parameter does to them.",
         epilog=EXAMPLE,
     )
     parser.add_argument("--model", default="1", metavar="NAME", help="1, 2, lenet5 or a .toml file (default: 1)")
