@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "prepare": "turn images, by lists or class folders, into shards",
+    "verify": "check a data set, show its classes and some of its images",
     "train": "train a model; also under mpirun",
     "evaluate": "accuracy, per-class figures and confusion matrix of a run",
     "predict": "classify images",

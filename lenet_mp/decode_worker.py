@@ -18,17 +18,18 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from lenet_mp import moments
 from lenet_mp.errors import DataError
 from lenet_mp.images import Decoder, read_regular
 
 if TYPE_CHECKING:
-    from PIL import Image
+    from collections.abc import Sequence
+
 
 SECONDS_PER_IMAGE = 60
 """Processor time after which an image is given up, and its process with it."""
 SPARE_BYTES = 1 << 30
 """Address space for decoding, beside what the process has after start; an image of 50 million pixels needs 0.8 GB."""
-_VALUES = np.arange(256, dtype=np.int64)
 
 
 class Outcome(NamedTuple):
@@ -48,8 +49,8 @@ class Outcome(NamedTuple):
     slot: int
     reason: str
     digest: str = ""
-    sums: tuple[int, ...] = ()
-    squares: tuple[int, ...] = ()
+    sums: Sequence[int] = ()
+    squares: Sequence[int] = ()
 
 
 def main() -> None:
@@ -82,13 +83,8 @@ def _decode(decoder: Decoder, slot: int, file: str, slots: np.ndarray) -> Outcom
     except MemoryError:
         return Outcome(slot, "needs too much memory", digest)
     slots[slot] = decoder.pixels(picture)
-    return Outcome(slot, "", digest, *_moments(picture))
-
-
-def _moments(picture: Image.Image) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Exact sums of the values and of their squares, by channel."""
-    counts = np.array(picture.histogram(), np.int64).reshape(-1, 256)
-    return tuple((counts @ _VALUES).tolist()), tuple((counts @ _VALUES**2).tolist())
+    counts = np.array(picture.histogram(), np.int64).reshape(decoder.channels, 256)
+    return Outcome(slot, "", digest, *moments.sums(counts))
 
 
 def _limit_memory() -> None:

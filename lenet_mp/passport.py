@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any
+
+from lenet_mp.moments import mean_and_deviation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,9 +20,7 @@ _MOST_DUPLICATES = 1000
 Used = tuple[str, "Sample", str]  # split, sample, SHA-256 of its file
 
 
-def passport(
-    jobs: Sequence[Job], records: Sequence[FileRecord], options: Options, classes: int
-) -> dict[str, Any]:
+def passport(jobs: Sequence[Job], records: Sequence[FileRecord], options: Options, classes: int) -> dict[str, Any]:
     """Everything that the manifest tells beside its own fields.
 
     Returns
@@ -38,7 +37,9 @@ def passport(
     ]
     height, width, _ = options.image_shape
     train = sum(record.entry.counts.get("train", 0) for record in records)
-    mean, deviation = mean_and_deviation(records, train * height * width)
+    sums = [sum(column) for column in zip(*(record.sums for record in records if record.sums), strict=True)]
+    squares = [sum(column) for column in zip(*(record.squares for record in records if record.squares), strict=True)]
+    mean, deviation = mean_and_deviation(sums, squares, train * height * width)
     return {
         "class_counts": class_counts(used, classes),
         "mean": mean,
@@ -53,22 +54,6 @@ def class_counts(used: Sequence[Used], classes: int) -> dict[str, list[int]]:
     counts = Counter((split, sample.label) for split, sample, _ in used)
     splits = dict.fromkeys(split for split, _, _ in used)
     return {split: [counts[split, label] for label in range(classes)] for split in splits}
-
-
-def mean_and_deviation(records: Sequence[FileRecord], pixels: int) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of the training pixels (0..255) by channel, from exact integer sums.
-
-    Parameters
-    ----------
-    records : all files; those without training images hold no sums
-    pixels : number of training images times height times width
-    """
-    sums = [sum(column) for column in zip(*(record.sums for record in records if record.sums), strict=True)]
-    squares = [sum(column) for column in zip(*(record.squares for record in records if record.squares), strict=True)]
-    mean = [total / pixels for total in sums]
-    # n * sum(x^2) - sum(x)^2 in integers: nothing cancels.
-    variances = [(pixels * square - total * total) / pixels**2 for total, square in zip(sums, squares, strict=True)]
-    return [round(value, 6) for value in mean], [round(math.sqrt(value), 6) for value in variances]
 
 
 def duplicates(used: Sequence[Used]) -> dict[str, Any]:

@@ -164,7 +164,7 @@ def _fill(job: Job, record: FileRecord, blocks: Iterator[Decoded]) -> Iterator[B
         yield (split, images, labels) if all(good) else (split, images[good], labels[good])
 
 
-def _added(total: list[int], more: tuple[int, ...]) -> list[int]:
+def _added(total: list[int], more: Sequence[int]) -> list[int]:
     return [one + other for one, other in zip(total, more, strict=True)] if total else list(more)
 
 

@@ -23,6 +23,7 @@ from lenet_mp.folders import shuffled
 from lenet_mp.images import DEFAULT_FILTER, FILTERS
 from lenet_mp.locks import folder_lock
 from lenet_mp.manifest import Manifest
+from lenet_mp.moments import mean_and_deviation, sums
 from lenet_mp.shard_writer import write_shard
 
 if TYPE_CHECKING:
@@ -146,18 +147,11 @@ def _write(folder: Path, arrays: Arrays, size: int, options: dict[str, Any]) -> 
     extra: dict[str, Any] = {
         "class_counts": {split: np.bincount(labels).tolist() for split, (_, labels) in arrays.items()}
     }
-    made = Manifest((size, size, 1), "L", CLASS_NAMES, tuple(entries), options, (), extra | _mean_and_deviation(counts))
+    extra["mean"], extra["std"] = mean_and_deviation(*sums(counts[None]), int(counts.sum()))
+    made = Manifest((size, size, 1), "L", CLASS_NAMES, tuple(entries), options, (), extra)
     write_atomically(folder / manifest.NAME, made.encode())
 
 
 def _resized(image: np.ndarray, size: int) -> np.ndarray:
     """An image of (28, 28) as (size, size, 1)."""
     return np.asarray(Image.fromarray(image).resize((size, size), FILTERS[DEFAULT_FILTER]))[:, :, None]
-
-
-def _mean_and_deviation(counts: np.ndarray) -> dict[str, list[float]]:
-    """Mean and standard deviation of pixels from how often each value occurs."""
-    values = np.arange(256)
-    mean = float(counts @ values / counts.sum())
-    variance = float(counts @ (values - mean) ** 2 / counts.sum())
-    return {"mean": [round(mean, 6)], "std": [round(variance**0.5, 6)]}

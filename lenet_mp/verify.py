@@ -1,0 +1,112 @@
+"""``lenet-mp verify``: check that a data set is whole, and show what it looks like."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lenet_mp import arguments, cli, contact_sheet, plots, tables, verification
+from lenet_mp.decode_pool import default_workers
+from lenet_mp.errors import DataError
+from lenet_mp.files import make_folder
+from lenet_mp.progress import Progress, duration
+from lenet_mp.shards import open_dataset
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Mapping, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from lenet_mp.shards import Dataset
+
+SHEET, BALANCE = "contact_sheet.png", "class_balance.png"
+_DESCRIPTION = """\
+Check a data set against its manifest: the SHA-256 of every file, counts, labels, mean and standard deviation, files
+that do not belong to it. Then show how many images each class has, and draw contact_sheet.png (random training images
+of every class) and class_balance.png. The original program's folders have no manifest; of those the structure
+is checked.
+
+Exit code 0: whole; 3: something is wrong (every finding is a line on stderr)."""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command's parser."""
+    parser = cli.Parser("verify", description=_DESCRIPTION)
+    parser.add_argument("data", type=Path, metavar="DATA", help="data folder")
+    parser.add_argument("-o", "--out", type=Path, metavar="DIR", help="where the pictures go (default: DATA)")
+    parser.add_argument("--images", type=arguments.positive, default=10, metavar="N", help="images a class (10)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="which images are drawn (default 0)")
+    parser.add_argument("--no-pictures", action="store_true", help="check only")
+    parser.add_argument("--workers", type=arguments.positive, metavar="N", help="threads (default: one a core)")
+    return parser
+
+
+@cli.command("verify")
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    args = build_parser().parse_args(argv)
+    dataset = open_dataset(args.data)
+    counts = verification.class_counts(dataset)
+    wrong = _check(dataset, counts, args.workers or default_workers())
+    tables.print_text(_balance(dataset, counts))
+    if not args.no_pictures:
+        _draw(dataset, counts, make_folder(args.out or args.data), args.images, args.seed)
+    for name in verification.strangers(dataset):
+        print(f"verify: note: {name} does not belong to the data set and is never read", file=sys.stderr)
+    for line in wrong:
+        print(f"verify: {line}", file=sys.stderr)
+    if wrong:
+        raise DataError(f"{args.data}: {len(wrong)} findings, listed above")
+    verdict = "whole" if dataset.manifest else "readable; without a manifest there is no more to check"
+    print(f"{args.data}: {verdict}")
+    return 0
+
+
+def _check(dataset: Dataset, counts: Mapping[str, NDArray[np.int64]], workers: int) -> list[str]:
+    """Read everything, twice if there is a manifest (the second time from memory, if it fits); return the findings."""
+    began = time.monotonic()
+    wrong = []
+    size = 0
+    if dataset.manifest:
+        size = sum(entry.bytes for entry in dataset.manifest.shards)
+        progress = Progress(size, "hash", "bytes")
+        wrong = verification.check_hashes(dataset, workers=workers, advance=progress.advance)
+        progress.close()
+    progress = Progress(sum(split.count for split in dataset.train), "count", "images")
+    found = verification.measure(dataset, workers=workers, advance=progress.advance)
+    progress.close()
+    if dataset.manifest:
+        wrong += verification.check_passport(dataset, counts, found)
+        seconds = time.monotonic() - began
+        print(f"checked {size / 1e9:.2f} GB in {duration(seconds)}")
+    for name, values in (("mean", found.mean), ("standard deviation", found.std)):
+        channels = ", ".join(f"{value:.2f}" for value in values)
+        print(f"{name} of the training pixels: {channels} ({dataset.channel_order})")
+    return wrong
+
+
+def _balance(dataset: Dataset, counts: Mapping[str, NDArray[np.int64]]) -> list[str]:
+    """Table of images by class and split."""
+    rows = [
+        [name, *(f"{values[label]:,}" for values in counts.values())] for label, name in enumerate(dataset.class_names)
+    ]
+    rows.append(["all", *(f"{int(values.sum()):,}" for values in counts.values())])
+    return [tables.as_text(["class", *counts], rows)]
+
+
+def _draw(dataset: Dataset, counts: Mapping[str, NDArray[np.int64]], out: Path, images: int, seed: int) -> None:
+    labels = contact_sheet.shown_classes(dataset.classes)
+    rows = [(dataset.class_names[label], verification.examples(dataset, label, images, seed)) for label in labels]
+    height, width, channels = dataset.image_shape
+    title = f"{dataset.folder.name}: training images, {height} x {width} x {channels}"
+    contact_sheet.draw(rows, out / SHEET, title=title)
+    plots.draw_class_balance(counts, dataset.class_names, out / BALANCE)
+    print(f"pictures: {out / SHEET}, {out / BALANCE}")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
