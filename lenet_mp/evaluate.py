@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 EPILOG = """\
 It prints loss, accuracies and a table of the classes, and writes scores.json,
-per_class.csv, confusion.csv, confusion.png and predictions.csv.
+per_class.csv, predictions.csv, confusion.csv, confusion.png and confusion.svg.
 
 examples:
   lenet-mp evaluate runs/model-1-1
@@ -95,7 +95,8 @@ def write(out: Path, classifier: Classifier, assessment: Assessment) -> None:
     matrix = [[name, *row] for name, row in zip(names, assessment.confusion.tolist(), strict=True)]
     tables.write_text(out / "confusion.csv", tables.as_csv(["true class", *names], matrix))
     tables.write_text(out / "predictions.csv", predictions_csv(assessment, names))
-    plots.draw_confusion(assessment.confusion, names, out / "confusion.png")
+    for kind in ("png", "svg"):
+        plots.draw_confusion(assessment.confusion, names, out / f"confusion.{kind}")
 
 
 def predictions_csv(assessment: Assessment, names: Sequence[str]) -> str:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
     Row = Mapping[str, float | str | None]
@@ -39,8 +40,7 @@ def draw_curves(history: Sequence[Row], path: Path, *, title: str = "", test_top
     test_top1 : float, optional
         Share of the test images that were right, drawn as a level.
     """
-    figure = figures.new_figure(10, 4.2)
-    accuracy, loss = figure.subplots(1, 2, gridspec_kw={"wspace": 0.08})
+    figure, accuracy, loss = _two_panels()
     epochs = _series(history, "epoch")
     _line(accuracy, epochs, 100 * _series(history, "train_top1"), "training {:.1f} %", BLUE, "o")
     _line(accuracy, epochs, 100 * _series(history, "val_top1"), "validation {:.1f} %", ORANGE, "s")
@@ -49,7 +49,7 @@ def draw_curves(history: Sequence[Row], path: Path, *, title: str = "", test_top
         accuracy.axhline(100 * test_top1, color=GREEN, linestyle="--", linewidth=1.5, label=label)
     accuracy.set_ylabel("top-1 accuracy (%)")
     accuracy.set_ylim(bottom=0)
-    _line(loss, epochs, _series(history, "loss"), "training {:.3f}", BLUE, "o")
+    _line(loss, epochs, _series(history, "loss"), "training {:.4g}", BLUE, "o")
     loss.set_ylabel("cross-entropy a sample")
     for axes in (accuracy, loss):
         _finish(axes, epochs)
@@ -60,14 +60,13 @@ def draw_curves(history: Sequence[Row], path: Path, *, title: str = "", test_top
 
 def draw_comparison(runs: Mapping[str, Sequence[Row]], path: Path) -> None:
     """Draw validation accuracy and training loss of several runs by epoch; ``runs`` maps a name to its history."""
-    figure = figures.new_figure(10, 4.2)
-    accuracy, loss = figure.subplots(1, 2, gridspec_kw={"wspace": 0.08})
+    figure, accuracy, loss = _two_panels()
     for number, (name, history) in enumerate(runs.items()):
         color, marker = figures.PALETTE[number % len(figures.PALETTE)], MARKERS[number % len(MARKERS)]
         label = figures.text(name).replace("{", "{{").replace("}", "}}")
         epochs = _series(history, "epoch")
         _line(accuracy, epochs, 100 * _series(history, "val_top1"), f"{label} {{:.1f}} %", color, marker)
-        _line(loss, epochs, _series(history, "loss"), f"{label} {{:.3f}}", color, marker)
+        _line(loss, epochs, _series(history, "loss"), f"{label} {{:.4g}}", color, marker)
     accuracy.set_ylabel("validation top-1 accuracy (%)")
     accuracy.set_ylim(bottom=0)
     loss.set_ylabel("cross-entropy a sample")
@@ -75,6 +74,19 @@ def draw_comparison(runs: Mapping[str, Sequence[Row]], path: Path) -> None:
     for axes in (accuracy, loss):
         _finish(axes, every)
     figures.save(figure, path)
+
+
+def _two_panels() -> tuple[Figure, Axes, Axes]:
+    """Return a figure with two panels side by side.
+
+    Their places are fixed, with room for numbers of seven digits: training draws the curves after every epoch, and
+    finding the best places takes longer than drawing.
+    """
+    figure = figures.new_figure(10, 4.25, exact=True)
+    left, right = figure.subplots(
+        1, 2, gridspec_kw={"left": 0.085, "right": 0.985, "bottom": 0.13, "top": 0.92, "wspace": 0.24}
+    )
+    return figure, left, right
 
 
 def _finish(axes: Axes, epochs: NDArray[np.float64]) -> None:

@@ -104,13 +104,15 @@ def find_images(arguments: Iterable[str], problems: Problems) -> Iterator[str]:
             yield argument
 
 
-def _images_below(folder: Path) -> Iterator[str]:
-    return (
-        str(Path(place) / name)
-        for place, _, names in os.walk(folder)
-        for name in names
-        if Path(name).suffix.lower() in folders.SUFFIXES
-    )
+def _images_below(top: Path) -> Iterator[str]:
+    """Yield files with an image's suffix at any depth; hidden files and folders are passed over."""
+    for place, inner, names in os.walk(top):
+        inner[:] = [name for name in inner if name[0] != "."]
+        yield from (
+            str(Path(place) / name)
+            for name in names
+            if name[0] != "." and Path(name).suffix.lower() in folders.SUFFIXES
+        )
 
 
 def classify(classifier: Classifier, paths: Iterable[str], topk: int, problems: Problems) -> Iterator[Prediction]:

@@ -82,7 +82,8 @@ def test_results_go_into_the_run_folder_by_default(trained, capsys):
     assert evaluate.main([str(trained.run)]) == 0
     assert "test, 37 samples" in capsys.readouterr().out
     found = {path.name for path in (trained.run / "evaluation" / "test").iterdir()}
-    assert found == {"scores.json", "per_class.csv", "confusion.csv", "confusion.png", "predictions.csv"}
+    pictures = {"confusion.png", "confusion.svg"}
+    assert found == {"scores.json", "per_class.csv", "confusion.csv", "predictions.csv"} | pictures
 
 
 @pytest.mark.parametrize(

@@ -58,9 +58,11 @@ def test_csv_has_the_probabilities_of_every_image(trained, photos, capsys):
 
 
 def test_folder_gives_its_images_in_natural_order(trained, photos, capsys):
-    """2 comes before 10, and files that are no images are passed over."""
+    """2 comes before 10; hidden files and files without an image's suffix are passed over."""
     folder = next(iter(photos)).parent
-    (folder / "notes.txt").write_text("not an image")
+    (folder / ".hidden").mkdir()
+    for name in ("notes.txt", "._0.png", ".hidden/1.png"):
+        (folder / name).write_text("not an image")
     assert predict.main([str(trained.run), str(folder), "--topk", "1"]) == 0
     names = [line.split(":")[0].removeprefix(f"{folder}/") for line in capsys.readouterr().out.splitlines()]
     assert names == ["0.png", "2.png", "4.png", "6.png", "8.png", "10.png"] + [

@@ -55,6 +55,17 @@ def test_curves_show_every_series_that_is_there(tmp_path):
     assert count_of(without, figures.ORANGE) == count_of(without, figures.GREEN) == 0
 
 
+@pytest.mark.parametrize("loss", [1234567.0, 0.0000125])
+def test_curves_have_room_for_unusual_losses(tmp_path, loss):
+    """Neither very large nor very small figures are cut or run into the other panel."""
+    history = [{"epoch": n, "loss": loss / n, "train_top1": loss / 2e6} for n in (1, 2)]
+    plots.draw_curves(history, tmp_path / "curves.png")
+    assert_whole(tmp_path / "curves.png")
+    image = pixels(tmp_path / "curves.png")
+    middle = image.shape[1] // 2
+    assert (image[:, middle : middle + 15] == 255).all()
+
+
 @pytest.mark.parametrize("epochs", [0, 1, 2, 200])
 def test_curves_are_right_for_any_number_of_epochs(tmp_path, epochs):
     """No epoch, one epoch and very many are drawn without a warning and without cut text."""
