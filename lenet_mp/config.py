@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lenet_mp.errors import UsageError
 from lenet_mp.network import INITIALISERS
 from lenet_mp.normalization import DEFAULT, RANGES
-from lenet_mp.schedule import ORIGINAL, learning_rates
+from lenet_mp.schedule import ORIGINAL, SCHEDULES, learning_rates
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,9 +33,22 @@ class Config:
         500, "samples a step over all ranks together", low=1, high=MAX_SAMPLES_A_STEP, metavar="N"
     )
     streams: int = _option(0, "parts of an epoch for ranks to share; 0: 8, or fewer", low=0, high=65_536, metavar="N")
-    lr: str = _option(ORIGINAL, "learning rates for a batch's summed gradient: RATE*EPOCHS,...", metavar="RATES")
+    recipe: str = _option(
+        "original", "defaults for the options from here to --patience", choices=("original", "modern")
+    )
+    lr: str = _option(ORIGINAL, "learning rates: RATE*EPOCHS,... or one RATE", metavar="RATES")
+    lr_scale: str = _option(
+        "sum", "the rate is for a batch's summed gradient, its mean, or between", choices=("sum", "mean", "sqrt")
+    )
+    schedule: str = _option("original", "original: the table --lr; others: from its first rate", choices=SCHEDULES)
+    warmup: float = _option(0.0, "epochs in which the rate rises from zero", low=0.0, high=1e6, metavar="EPOCHS")
     momentum: float = _option(0.95, "momentum coefficient", low=0.0, high=1.0, metavar="X")
+    nesterov: bool = _option(default=False, help_text="Nesterov's momentum")
     weight_decay: float = _option(0.0, "weight decay coefficient", low=0.0, high=1e6, metavar="X")
+    clip_norm: float = _option(0.0, "largest norm of a batch's mean gradient; 0: any", low=0.0, high=1e9, metavar="X")
+    patience: int = _option(
+        0, "stop after so many epochs without better validation; 0: never", low=0, high=1_000_000, metavar="EPOCHS"
+    )
     init: str = _option("Xavier", "weight initialisation", choices=tuple(INITIALISERS))
     normalize: str = _option(DEFAULT, "range of the pixels: [0, 1], [-1, 1], [-0.1, 1.175]", choices=tuple(RANGES))
     seed: int = _option(0, "decides initial weights and the order of the shards", low=0, high=MAX_SEED, metavar="N")
@@ -51,11 +64,22 @@ class Config:
             _check(option.name, getattr(self, option.name), type(option.default), option.metadata)
         learning_rates(self.lr, 1)
 
-    @property
-    def rates(self) -> list[float]:
-        """Learning rate of every epoch."""
-        return learning_rates(self.lr, self.epochs)
 
+RECIPES: dict[str, dict[str, Any]] = {
+    "original": {},
+    "modern": {
+        "batch_size": 50,
+        "lr": "0.05",
+        "lr_scale": "mean",
+        "schedule": "cosine",
+        "warmup": 0.5,
+        "momentum": 0.9,
+        "nesterov": True,
+        "weight_decay": 5e-4,
+        "clip_norm": 5.0,
+    },
+}
+"""Options that a recipe sets; those given beside it win."""
 
 FREE_ON_RESUME = frozenset({"data", "epochs", "train_accuracy", "feature_image"})
 """Options that may differ when a run goes on; the others would make it another run."""
@@ -77,6 +101,12 @@ def read_options(path: Path) -> dict[str, Any]:
     return check_options(options, str(path))
 
 
+def with_recipe(options: dict[str, Any]) -> dict[str, Any]:
+    """Return ``options`` laid over those of the recipe that they name."""
+    recipe = options.get("recipe", "original")
+    return RECIPES.get(recipe, {}) | options
+
+
 def check_options(options: dict[str, Any], source: str) -> dict[str, Any]:
     """Return ``options`` if every key is an option, else say which is not."""
     known = {option.name for option in fields(Config)}
@@ -90,7 +120,9 @@ def resumed(saved: Config, given: dict[str, Any]) -> Config:
     """Return the saved options with ``given`` ones laid over; ``UsageError`` if that would make it another run."""
     config = replace(saved, **given)
     before, after = asdict(saved), asdict(config)
-    changed = [key for key in before if key not in FREE_ON_RESUME and before[key] != after[key]]
+    # How fast some rates fall depends on when the run is to end.
+    free = FREE_ON_RESUME - ({"epochs"} if saved.schedule in ("cosine", "step") else set())
+    changed = [key for key in before if key not in free and before[key] != after[key]]
     if changed:
         key = changed[0]
         raise UsageError(
@@ -104,7 +136,7 @@ def resumed(saved: Config, given: dict[str, Any]) -> Config:
 def _check(name: str, value: object, kind: type, limits: Any) -> None:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
-    if not isinstance(value, kind) or isinstance(value, bool):
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise UsageError(f"{flag(name)} must be {_NAMES[kind]}, not {value!r}")
     if "low" in limits and not limits["low"] <= value <= limits["high"]:
         raise UsageError(f"{flag(name)} must be from {limits['low']} to {limits['high']}, not {value}")
@@ -112,4 +144,4 @@ def _check(name: str, value: object, kind: type, limits: Any) -> None:
         raise UsageError(f"{flag(name)} must be one of {', '.join(limits['choices'])}, not '{value}'")
 
 
-_NAMES = {str: "text", int: "a whole number", float: "a number"}
+_NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}

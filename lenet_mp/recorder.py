@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Any
 from lenet_mp import checkpoint, environment, feature_maps, plots, run_folder
 from lenet_mp.console import epoch_line
 from lenet_mp.normalization import scale_and_offset
+from lenet_mp.schedule import epochs_without_gain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
 
+    from lenet_mp.config import Config
     from lenet_mp.console import Console
     from lenet_mp.evaluation import Scores
     from lenet_mp.images import ImagePixels
@@ -87,7 +90,7 @@ class RunRecorder:
         self._folder.save(trainer.checkpoint(), best=is_best(trainer.history))
         self.draw_curves(trainer)
         if trainer.epoch in (*FEATURE_EPOCHS, trainer.config.epochs):
-            self._optional("feature maps", lambda: self._save_feature_maps(trainer))
+            self._save_feature_maps(trainer)
 
     def stopped(self, trainer: Trainer) -> None:
         """Save the unfinished epoch and say how to go on."""
@@ -119,13 +122,21 @@ class RunRecorder:
         if results:
             self._folder.write_json("test.json", {which: asdict(scores) for which, scores in results.items()})
             self.draw_curves(trainer, results["last"])
+        if not self._feature_folder(trainer).exists():  # the run ended early
+            self._save_feature_maps(trainer)
         self._console.say(f"results: {self._folder.path} (curves.png, metrics.csv, features/, best.ckpt)")
 
     def _save_feature_maps(self, trainer: Trainer) -> None:
-        scale, offset = scale_and_offset(trainer.config.normalize)
-        maps = feature_maps.compute(trainer.network, trainer.parameters, self._image, scale, offset)
-        folder = self._folder.path / "features" / f"epoch-{trainer.epoch:02d}"
-        feature_maps.save(maps, self._image, folder, channel_order=trainer.dataset.channel_order)
+        def draw() -> None:
+            scale, offset = scale_and_offset(trainer.config.normalize)
+            maps = feature_maps.compute(trainer.network, trainer.parameters, self._image, scale, offset)
+            order = trainer.dataset.channel_order
+            feature_maps.save(maps, self._image, self._feature_folder(trainer), channel_order=order)
+
+        self._optional("feature maps", draw)
+
+    def _feature_folder(self, trainer: Trainer) -> Path:
+        return self._folder.path / "features" / f"epoch-{trainer.epoch:02d}"
 
     def _optional(self, what: str, draw: Callable[[], object]) -> None:
         """Draw a picture; a picture that fails never ends a training run."""
@@ -151,6 +162,7 @@ def first_lines(trainer: Trainer, surroundings: dict[str, Any], folder: RunFolde
         f"data {data.folder}: {counts}, {height} x {width} x {channels}",
         f"{plural(size, 'rank')} x {plural(threads, 'thread')} on {plural(cores, 'core')}, {trainer.plan.isa}{library}",
         f"batch size {config.batch_size} over all ranks, {steps}, seed {config.seed}",
+        recipe_line(config),
         f"run folder {folder.path}",
     ]
     if trainer.comm.local_size * threads > cores:
@@ -162,6 +174,16 @@ def first_lines(trainer: Trainer, surroundings: dict[str, Any], folder: RunFolde
     return lines
 
 
+def recipe_line(config: Config) -> str:
+    """Say how the weights are moved: all options that decide it."""
+    parts = [f"{config.schedule} learning rate {config.lr} for the {config.lr_scale} of gradients"]
+    parts += [f"warm-up {config.warmup:g} epochs"] if config.warmup else []
+    parts += [f"{'Nesterov ' if config.nesterov else ''}momentum {config.momentum:g}"]
+    parts += [f"weight decay {config.weight_decay:g}"] if config.weight_decay else []
+    parts += [f"gradient norm at most {config.clip_norm:g}"] if config.clip_norm else []
+    return ", ".join(parts)
+
+
 def plural(number: int, noun: str) -> str:
     """Return ``1 rank``, ``2 ranks``, ..."""
     return f"{number} {noun}" + "s" * (number != 1)
@@ -171,10 +193,6 @@ def _held_out(data: Dataset) -> list[tuple[str, Split | None]]:
     return [("validation", data.validation), ("test", data.test)]
 
 
-def is_best(history: list[dict[str, float]]) -> bool:
+def is_best(history: list[dict[str, Any]]) -> bool:
     """Whether the last epoch is the best so far, by validation accuracy or else training loss; ties go to the first."""
-
-    def merit(row: dict[str, float]) -> float:
-        return -row["loss"] if row["val_top1"] is None else row["val_top1"]
-
-    return all(merit(history[-1]) > merit(row) for row in history[:-1])
+    return epochs_without_gain(history) == 0

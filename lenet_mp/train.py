@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import math
 import os
-from dataclasses import fields, replace
+from dataclasses import Field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,18 +45,20 @@ def build_parser() -> argparse.ArgumentParser:
     parser = Parser("train", description="Train a model on shards of images.", epilog=EPILOG)
     recipe = parser.add_argument_group("what is trained, how, on what")
     for option in fields(Config):
-        limits = option.metadata
-        recipe.add_argument(
-            config.flag(option.name),
-            dest=option.name,
-            type=type(option.default),
-            choices=limits.get("choices"),
-            metavar=limits.get("metavar"),
-            default=argparse.SUPPRESS,
-            help=f"{limits['help']} ({option.default})" if option.default != "" else limits["help"],
-        )
+        _add_option(recipe, option)
     _add_conduct(parser.add_argument_group("how the run is carried out"))
     return parser
+
+
+def _add_option(group: argparse._ArgumentGroup, option: Field[Any]) -> None:
+    limits, default = option.metadata, option.default
+    if isinstance(default, bool):
+        kind: dict[str, Any] = {"action": argparse.BooleanOptionalAction}
+    else:
+        kind = {"type": type(default), "choices": limits.get("choices"), "metavar": limits.get("metavar")}
+    shown = f"{default:g}" if isinstance(default, float) else str(default)
+    text = limits["help"] if default == "" or default is False else f"{limits['help']} ({shown})"
+    group.add_argument(config.flag(option.name), dest=option.name, default=argparse.SUPPRESS, help=text, **kind)
 
 
 def _add_conduct(group: argparse._ArgumentGroup) -> None:
@@ -97,7 +99,7 @@ def run(world: Comm, options: dict[str, Any], conduct: Conduct) -> int:
 def _run(world: Comm, options: dict[str, Any], conduct: Conduct, stop: StopRequest) -> int:
     saved_in = world.broadcast(conduct.saved_run() if world.rank == 0 else None)
     saved = checkpoint.load(saved_in) if saved_in else None
-    settings = config.resumed(_saved_settings(saved), options) if saved else Config(**options)
+    settings = config.resumed(_saved_settings(saved), options) if saved else Config(**config.with_recipe(options))
     trainer = _make_trainer(world, settings, saved)
     agreement.check_job(world, trainer.fingerprint())
     recorder = _make_recorder(trainer, conduct, saved_in)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
 import sys
 import time
 from dataclasses import asdict
@@ -19,8 +20,9 @@ from lenet_mp.errors import CheckpointError, DivergenceError, PeerError
 from lenet_mp.evaluation import Scores, add, evaluate
 from lenet_mp.loader import Loader, default_streams
 from lenet_mp.normalization import scale_and_offset
-from lenet_mp.optimizer import Momentum
-from lenet_mp.plan import COUNTS, GROUP_SIZE, QUANTUM, REFUSED, Plan
+from lenet_mp.optimizer import Momentum, clip_norm
+from lenet_mp.plan import COUNTS, GROUP_SIZE, QUANTUM, REFUSED, SAMPLES, Plan
+from lenet_mp.schedule import Schedule, epochs_without_gain
 from lenet_mp.stopping import StopRequest, exit_code
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from lenet_mp.network import Network
     from lenet_mp.shards import Dataset
 
+ORIGINAL_BATCH = 500
 LARGEST_TOTAL = 2.0**62 * QUANTUM
 """Bound of a summed gradient; the groups of a step share it, so that no sum of theirs overflows 64 bits."""
 
@@ -84,7 +87,10 @@ class Trainer:
         )
         self.parameters = network.initialise(config.seed, config.init)
         self.optimizer = Momentum(
-            network.parameter_count, momentum=config.momentum, weight_decay=config.weight_decay
+            network.parameter_count,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+            nesterov=config.nesterov,
         )
         self.epoch = self.step = 0
         self.history: list[dict[str, Any]] = []
@@ -93,7 +99,7 @@ class Trainer:
         # One buffer a step and one allreduce: the gradient, the counts, the requests to stop, and which step it is.
         self._reduced = np.zeros(network.parameter_count + COUNTS + 2, np.int64)
         self._gradient = np.empty(network.parameter_count, np.float32)
-        self._rates = config.rates
+        self._schedule = Schedule(config, self.loader.steps)
         self._part = functools.lru_cache(maxsize=2)(
             lambda epoch, step: self.loader.part(epoch, step, comm.rank, comm.size)
         )
@@ -129,7 +135,7 @@ class Trainer:
         """
         stop = stop or StopRequest()
         with stop.listening():
-            while self.epoch < self.config.epochs:
+            while self.epoch < self.config.epochs and not self._stale:
                 requested = self._finish_epoch(stop, recorder, check_ranks)
                 if requested:
                     return exit_code(requested)
@@ -177,6 +183,11 @@ class Trainer:
         self._counts = list(saved.counts)
         self.epoch, self.step, self.history = saved.epoch, saved.step, list(saved.history)
 
+    @property
+    def _stale(self) -> bool:
+        """Whether early stopping ends the run here."""
+        return bool(self.config.patience) and epochs_without_gain(self.history) >= self.config.patience
+
     def fingerprint(self) -> dict[str, str]:
         """Return what must be equal on all ranks, by name: versions, options, data, network, place, weights."""
         options = asdict(self.config)
@@ -223,9 +234,7 @@ class Trainer:
         if self.step + 1 < self.loader.steps:
             self._batches.prefetch(self._part(epoch, self.step + 1).shards)
         totals = self._reduced[:-2]
-        self.plan.step(
-            self.parameters, batch.images, batch.labels, part.group_starts, limit=self._limit, totals=totals
-        )
+        self.plan.step(self.parameters, batch.images, batch.labels, part.group_starts, limit=self._limit, totals=totals)
         number = self.epoch * self.loader.steps + self.step
         self._reduced[-2:] = stop.value, number
         self.comm.enter(f"the allreduce of {where}", waiting=True)
@@ -236,13 +245,22 @@ class Trainer:
         gradient, counts = totals[:-COUNTS], totals[-COUNTS:]
         if counts[REFUSED]:
             raise DivergenceError(f"the gradient is not finite or too large in {where}: set a lower --lr")
-        np.multiply(gradient, QUANTUM, out=self._gradient, casting="same_kind")
-        self.optimizer.update(self.parameters, self._gradient, self._rates[self.epoch])
+        self._update(gradient, int(counts[SAMPLES]))
         if not np.isfinite(self.parameters).all():
             raise DivergenceError(f"the weights are not finite after {where}: set a lower --lr")
         self._counts = add(self._counts, counts)
         self.step += 1
         return int(self._reduced[-2])
+
+    def _update(self, gradient: NDArray[np.int64], samples: int) -> None:
+        """Move the weights against the gradient of the loss summed over ``samples`` samples."""
+        # The unit of a rate: for the sum, for the mean, or, by the square-root rule, for the sum of the original's 500.
+        unit = {"sum": 1.0, "mean": 1 / samples, "sqrt": math.sqrt(ORIGINAL_BATCH / samples)}[self.config.lr_scale]
+        np.multiply(gradient, QUANTUM * unit, out=self._gradient, casting="same_kind")
+        if self.config.clip_norm:
+            clip_norm(self._gradient, self.config.clip_norm * unit * samples)
+        rate = self._schedule.rate(self.epoch, self.step, self.history)
+        self.optimizer.update(self.parameters, self._gradient, rate)
 
     def _close_epoch(self, start: float, images_per_second: float) -> None:
         """Validate, add the epoch's row to the history, and turn to the next epoch."""
@@ -252,7 +270,7 @@ class Trainer:
         validation = self.evaluate("validation")
         self.history.append({
             "epoch": self.epoch + 1,
-            "lr": self._rates[self.epoch],
+            "lr": self._schedule.rate(self.epoch, self.loader.steps - 1, self.history),
             "loss": running.loss,
             "train_top1": train.top1,
             "val_top1": validation.top1 if validation else None,

@@ -5,8 +5,9 @@ from dataclasses import asdict
 import pytest
 import tomli_w
 
-from lenet_mp.config import Config, read_options, resumed
+from lenet_mp.config import RECIPES, Config, read_options, resumed, with_recipe
 from lenet_mp.errors import UsageError
+from lenet_mp.schedule import ORIGINAL
 
 
 def test_defaults_are_the_original_recipe():
@@ -14,7 +15,7 @@ def test_defaults_are_the_original_recipe():
     config = Config()
     assert (config.model, config.epochs, config.batch_size) == ("1", 10, 500)
     assert (config.momentum, config.weight_decay, config.init, config.normalize) == (0.95, 0, "Xavier", "n1p1")
-    assert config.rates == [5e-6] * 2 + [5e-5] * 2 + [2e-5] * 3 + [1e-5] * 3
+    assert (config.lr, config.schedule, config.lr_scale, config.clip_norm) == (ORIGINAL, "original", "sum", 0)
 
 
 @pytest.mark.parametrize(
@@ -74,3 +75,20 @@ def test_resuming_keeps_what_makes_the_run():
     assert resumed(saved, {"seed": 3}) == saved
     with pytest.raises(UsageError, match="--seed 4 does not fit the saved run, which has 3"):
         resumed(saved, {"seed": 4})
+
+
+def test_the_end_of_a_falling_rate_cannot_be_moved():
+    """Where the rate depends on the number of epochs, a resume cannot change it."""
+    assert resumed(Config(schedule="constant"), {"epochs": 20}).epochs == 20
+    with pytest.raises(UsageError, match="--epochs 20 does not fit the saved run"):
+        resumed(Config(schedule="cosine"), {"epochs": 20})
+
+
+def test_a_recipe_sets_what_is_not_given():
+    """The modern recipe sets its options; those given beside it win; all of it is a valid set of options."""
+    options = with_recipe({"recipe": "modern", "momentum": 0.8})
+    assert options == RECIPES["modern"] | {"recipe": "modern", "momentum": 0.8}
+    assert Config(**options).schedule == "cosine"
+    assert with_recipe({"seed": 1}) == {"seed": 1}
+    with pytest.raises(UsageError, match="--recipe must be one of original, modern"):
+        Config(**with_recipe({"recipe": "old"}))

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from lenet_mp.config import Config
 from lenet_mp.errors import UsageError
-from lenet_mp.optimizer import Momentum
-from lenet_mp.schedule import ORIGINAL, learning_rates
+from lenet_mp.optimizer import Momentum, clip_norm
+from lenet_mp.schedule import ORIGINAL, Schedule, epochs_without_gain, learning_rates
 
 
 def test_the_original_schedule():
@@ -28,18 +29,83 @@ def test_bad_rates_are_refused(text):
         learning_rates(text, 3)
 
 
+def history(*accuracies):
+    return [{"val_top1": accuracy, "loss": 1.0} for accuracy in accuracies]
+
+
+def rates(steps=4, rows=(), **options):
+    """Return the rate of every step of a run."""
+    config = Config(**options)
+    schedule = Schedule(config, steps)
+    return [schedule.rate(epoch, step, rows) for epoch in range(config.epochs) for step in range(steps)]
+
+
+def test_the_table_changes_with_the_epoch():
+    """The original schedule is the table, the same in all steps of an epoch."""
+    assert rates(steps=2, lr="3,2*2", epochs=4) == [3, 3, 2, 2, 2, 2, 2, 2]
+
+
+def test_constant_and_step():
+    """Constant keeps the first rate; step divides it by ten after each third of the epochs."""
+    assert rates(steps=1, schedule="constant", lr="3,2", epochs=3) == [3, 3, 3]
+    assert rates(steps=1, schedule="step", lr="1", epochs=6) == [1, 1, 0.1, 0.1, 0.01, 0.01]
+
+
+def test_cosine_falls_from_the_rate_to_zero():
+    """The cosine is at its rate in the first step, at half of it in the middle, near zero at the end, and falls."""
+    cosine = rates(schedule="cosine", lr="2", epochs=10)
+    assert cosine[0] == 2
+    assert cosine[20] == 1
+    assert 0 < cosine[-1] < 0.01
+    assert cosine == sorted(cosine, reverse=True)
+
+
+def test_warm_up_rises_in_equal_parts():
+    """During the warm-up the rate rises by equal amounts and reaches its full value with the last step of it."""
+    assert rates(schedule="constant", lr="1", epochs=2, warmup=1) == [0.25, 0.5, 0.75, 1, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "rate"),
+    [([], 1), ([0.1, 0.2, 0.3], 1), ([0.3, 0.2, 0.3], 0.5), ([0.3] * 5, 0.25), ([0.3, 0.2, 0.4, 0.4, 0.4], 0.5)],
+)
+def test_plateau_halves_after_two_epochs_without_gain(accuracies, rate):
+    """Two epochs in a row without a better validation accuracy halve the rate, and the count starts anew."""
+    schedule = Schedule(Config(schedule="plateau", lr="1"), 4)
+    assert schedule.rate(len(accuracies), 0, history(*accuracies)) == rate
+
+
+def test_epochs_without_gain():
+    """The best epoch is the first with the highest validation accuracy, or with the smallest loss without any."""
+    assert epochs_without_gain([]) == 0
+    assert epochs_without_gain(history(0.1, 0.3, 0.3, 0.2)) == 2
+    assert epochs_without_gain([{"val_top1": None, "loss": loss} for loss in (3, 1, 2)]) == 1
+
+
+def test_clipping_keeps_the_direction():
+    """A gradient above the norm is scaled down to it; one below stays as it is, bit for bit."""
+    gradient = np.array([3, 4, 0], np.float32)
+    assert clip_norm(gradient, 5) == 5
+    assert gradient.tolist() == [3, 4, 0]
+    assert clip_norm(gradient, 1) == 5
+    # Two roundings, of the factor and of the product: one ulp of 0.8 is 2^-24.
+    assert np.abs(gradient - np.array([0.6, 0.8, 0])).max() <= 2.0**-24
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
 @pytest.mark.parametrize("weight_decay", [0.0, 0.01])
-def test_momentum_follows_its_formula(weight_decay):
+def test_momentum_follows_its_formula(weight_decay, nesterov):
     """Three updates equal the formula in float64, to float32 rounding."""
     rng = np.random.default_rng(0)
     parameters = rng.normal(size=50).astype(np.float32)
     expected, velocity = parameters.astype(np.float64), np.zeros(50)
-    optimizer = Momentum(50, momentum=0.9, weight_decay=weight_decay)
+    optimizer = Momentum(50, momentum=0.9, weight_decay=weight_decay, nesterov=nesterov)
     for _ in range(3):
         gradient = rng.normal(size=50).astype(np.float32)
         optimizer.update(parameters, gradient, 0.1)
-        velocity = 0.9 * velocity - weight_decay * 0.1 * expected - 0.1 * gradient
-        expected = expected + velocity
-    # Six roundings an update of values below 8, three updates: 18 halves of an ulp of 8 (2^-21).
-    assert np.abs(parameters - expected).max() < 18 * 2.0**-21
+        decrease = weight_decay * 0.1 * expected + 0.1 * gradient
+        velocity = 0.9 * velocity - decrease
+        expected = expected + (0.9 * velocity - decrease if nesterov else velocity)
+    # At most eight roundings an update of values below 8, three updates: 24 halves of an ulp of 8 (2^-21).
+    assert np.abs(parameters - expected).max() < 24 * 2.0**-21
     assert parameters.dtype == np.float32

@@ -131,6 +131,30 @@ def test_a_signal_saves_and_a_resume_goes_on_in_mid_epoch(place, tmp_path, numbe
     assert without_time(resumed.history) == without_time(whole.history)
 
 
+def test_the_modern_recipe_resumes_to_the_same_bits(place, tmp_path):
+    """With every option of the modern recipe, two stops and resumes end at the weights of one go."""
+    modern = ["--recipe", "modern", "--batch-size", "32", "--lr", "0.05", "--epochs", "6"]
+    assert main(options(place, tmp_path / "whole", *modern)) == 0
+    out = tmp_path / "parts"
+    code = main(options(place, out, *modern, "--max-time", "0.001s"))
+    while code == 143:
+        code = main(["--resume", str(out), "--max-time", "0.02s", "--progress", "off"])
+    assert code == 0
+    parts, whole = (checkpoint.load(run / "last.ckpt") for run in (out, tmp_path / "whole"))
+    assert parts.parameters.tobytes() == whole.parameters.tobytes()
+    assert without_time(parts.history) == without_time(whole.history)
+    assert whole.history[-1]["val_top1"] == 1
+
+
+def test_patience_ends_a_run_early(place, tmp_path, capsys):
+    """A run whose validation accuracy stays where it is ends, tested and with feature maps, before its last epoch."""
+    stuck = ["--lr", "1e-12", "--patience", "2", "--epochs", "50"]
+    assert main(options(place, tmp_path / "run", *stuck)) == 0
+    assert len(rows(tmp_path / "run")) == 3
+    assert "test (last weights)" in capsys.readouterr().out
+    assert sorted(p.name for p in (tmp_path / "run" / "features").iterdir()) == ["epoch-01", "epoch-03"]
+
+
 def test_max_time_saves_and_stops(place, tmp_path, capsys):
     """When its time is over a run saves, says how to go on and ends with 143."""
     out = tmp_path / "run"
