@@ -21,6 +21,7 @@ COMMANDS = {
     "features": "feature maps of an image",
     "report": "one HTML page about a run, or several compared",
     "export": "the weights of a run, by layer name",
+    "doctor": "check installation, machine and MPI, with remedies",
     "scale": "how training speeds up with ranks and threads here, and why no more",
     "summary": "a model's layers, parameters and connections",
 }

@@ -75,7 +75,7 @@ def _loss(best: Result, one: Result, spread: float) -> str:
     if total < WORTH_MENTIONING:
         return "Nothing worth mentioning is lost between one core and these."
     if spread > max(NOISY, total):
-        return f"A step costs {total:.0%} more core time than on one core, but the noise is larger: no bottleneck is named."
+        return f"A step costs {total:.0%} more core time than on one core, less than the noise: no bottleneck is named."
     return (
         f"A step costs {total:.0%} more core time than on one core; the bottleneck, {lost[part]:.1%} of one core's "
         f"step, is {REASONS[part]}."

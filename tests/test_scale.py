@@ -89,7 +89,7 @@ def test_noise_is_admitted():
     text = " ".join(verdict([result(1, 1, 1.0), result(1, 2, 0.55), noisy], cores=2).split())
     assert "2 x 1 is as fast within the spread" in text
     assert "spreads over up to 33% of their median" in text
-    assert "costs 10% more core time than on one core, but the noise is larger: no bottleneck is named" in text
+    assert "costs 10% more core time than on one core, less than the noise: no bottleneck is named" in text
 
 
 def make_report(tmp_path, results, messages):
