@@ -65,79 +65,86 @@ def prefix(stem: str) -> str:
 
 
 def _facts(checkpoint: Checkpoint, name: str) -> dict[str, Any]:
+    """Everything that the templates fill in."""
     network = checkpoint.network
     scale, offset = scale_and_offset(checkpoint.normalize)
     low, high = RANGES[checkpoint.normalize]
-    steps, sizes = _steps(network)
-    used = {str(layer.activation or layer.kind) for layer in network.layers}
-    used = {"conv" if word == Kind.DENSE else word for word in used}
-    functions = {TANH if word == "tanh" else word for word in used & {layer.activation for layer in network.layers}}
+    model = re.sub(r"[^A-Za-z0-9_.+-]", " ", checkpoint.model.name)
+    count = f"{network.parameter_count:,}"
     return {
-        "about": f"Model {re.sub(r'[^A-Za-z0-9_.+-]', ' ', checkpoint.model.name)} with {network.parameter_count:,} "
-        f"parameters, written by lenet_mp {lenet_mp.__version__}.",
+        "about": f"Model {model} with {count} parameters, written by lenet_mp {lenet_mp.__version__}.",
         "name": name,
         "macro": name.upper(),
         "order": "grey" if checkpoint.channel_order == "L" else ", ".join(checkpoint.channel_order),
         "shape": network.input_shape,
         "classes": [string(text) for text in checkpoint.class_names],
-        "arrays": [
-            {"name": f"{_identifier(layer)}_weights", "count": layer.parameter_count,
-             "lines": numbers(checkpoint.parameters[layer.offset : layer.offset + layer.parameter_count])}
-            for layer in network.layers if layer.parameter_count
-        ],
-        "windows": [
-            {"name": _identifier(layer), "numbers": _window(layer)}
-            for layer in network.layers if layer.kind is not Kind.ACTIVATION
-        ],
-        "used": used,
-        "activations": sorted(functions),
-        "uses_exp": bool(used & {"squash", "tanh", "sigmoid", "elu"}),
-        "uses_tanh": bool(used & {"squash", "tanh"}),
         "scale": number(np.float32(scale)),
         "offset": number(np.float32(offset)),
         "low": low,
         "high": high,
-        "calls": steps,
-        "first_buffer": sizes[0],
-        "uses_second": sizes[1] > 0,
-        "scratch": sum(sizes),
         "answers": [numbers(logits) for logits in answers(checkpoint)],
-    }  # fmt: skip
+        **_functions(network),
+        **_program(network, checkpoint.parameters),
+    }
 
 
-def _steps(network: Network) -> tuple[list[str], list[int]]:
-    """Return the calls that make up the network, and the sizes of the two buffers that they write to in turn."""
-    sizes = [math.prod(network.input_shape), 0]
+def _functions(network: Network) -> dict[str, Any]:
+    """Which functions the source needs: compilers warn of those that nothing calls."""
+    kinds = {str(layer.kind) for layer in network.layers}
+    activations = {layer.activation for layer in network.layers if layer.kind is Kind.ACTIVATION}
+    return {
+        "used": kinds | ({"conv"} if Kind.DENSE in kinds else set()),
+        "activations": sorted(map(_activation, activations)),
+        "uses_exp": bool(activations & {"squash", "tanh", "sigmoid", "elu"}),
+        "uses_tanh": bool(activations & {"squash", "tanh"}),
+    }
+
+
+def _activation(name: str) -> str:
+    return TANH if name == "tanh" else name
+
+
+def _program(network: Network, parameters: NDArray[np.float32]) -> dict[str, Any]:
+    """Weights, windows and calls in their order, and the sizes of the two buffers that the calls write to in turn."""
+    arrays: list[dict[str, Any]] = []
+    windows: list[dict[str, str]] = []
     calls = []
-    here = 0
-    windows = [layer for layer in network.layers if layer.kind is not Kind.ACTIVATION]
-    place = "a"
+    sizes = [math.prod(network.input_shape), 0]
+    last = [layer for layer in network.layers if layer.kind is not Kind.ACTIVATION][-1]
+    here, place = 0, "a"
     for layer in network.layers:
         count = math.prod(layer.output_shape)
         if layer.kind is Kind.ACTIVATION:
-            calls.append(f"{TANH if layer.activation == 'tanh' else layer.activation}({place}, {count})")
+            calls.append(f"{_activation(layer.activation)}({place}, {count})")
             continue
-        source = place
-        if layer is windows[-1]:
-            place = "logits"
-        else:
+        source, place = place, "logits"
+        if layer is not last:
             here = 1 - here
             sizes[here] = max(sizes[here], count)
             place = "ab"[here]
+        # The number keeps layers apart whose names differ in what C does not allow.
+        name = f"layer_{len(windows) + 1}_{re.sub(r'[^A-Za-z0-9]', '_', layer.name)}"
+        windows.append({"name": name, "numbers": _window(layer)})
+        weights = ""
+        if layer.parameter_count:
+            values = parameters[layer.offset : layer.offset + layer.parameter_count]
+            arrays.append({"name": f"{name}_weights", "count": len(values), "lines": numbers(values)})
+            weights = f"{name}_weights, "
         function = "conv" if layer.kind is Kind.DENSE else str(layer.kind)
-        weights = f"{_identifier(layer)}_weights, " if layer.parameter_count else ""
-        calls.append(f"{function}({place}, {source}, {weights}{_identifier(layer)}_window)")
-    return calls, sizes
+        calls.append(f"{function}({place}, {source}, {weights}{name}_window)")
+    return {
+        "arrays": arrays,
+        "windows": windows,
+        "calls": calls,
+        "first_buffer": sizes[0],
+        "uses_second": sizes[1] > 0,
+        "scratch": sum(sizes),
+    }
 
 
 def _window(layer: Layer) -> str:
     figures = (*layer.input_shape, *layer.output_shape, *layer.kernel_size, layer.stride, layer.padding)
     return ", ".join(map(str, figures))
-
-
-def _identifier(layer: Layer) -> str:
-    """Name a layer in C; the prefix keeps a layer called ``a`` or ``int`` from meaning something else."""
-    return "layer_" + re.sub(r"\W", lambda match: f"_{ord(match[0]):x}_", layer.name.replace("-", "__"), flags=re.ASCII)
 
 
 def answers(checkpoint: Checkpoint) -> NDArray[np.float32]:

@@ -53,11 +53,9 @@ class Mistake:
 
 def curves(history: Sequence[plots.Row], test_top1: float | None) -> Picture:
     """Draw accuracy and loss by epoch."""
-    last = history[-1] if history else {}
-    return _drawn(
-        lambda path: plots.draw_curves(history, path, test_top1=test_top1),
-        f"Accuracy and loss over {len(history)} epochs; the last training loss is {last.get('loss')}.",
-    )
+    end = f", {history[-1]['loss']:.4f} at the end" if history else ""
+    text = f"Accuracy and training loss{end}, over {len(history)} epochs."
+    return _drawn(lambda path: plots.draw_curves(history, path, test_top1=test_top1), text)
 
 
 def comparison(histories: Mapping[str, Sequence[plots.Row]]) -> Picture:

@@ -186,6 +186,17 @@ def test_run_without_its_data_still_has_a_page(trained, tmp_path, capsys):
     assert "nosuch" in capsys.readouterr().err
 
 
+def test_run_of_no_finished_epoch_has_a_page(trained, tmp_path, capsys):
+    """A run that was stopped in its first epoch, without validation, is reported as far as it came."""
+    state = checkpoint.load(trained.run / "last.ckpt")
+    state.history, state.epoch = [], 0
+    (tmp_path / "early").mkdir()
+    checkpoint.save(state, tmp_path / "early" / "last.ckpt")
+    assert report.main([str(tmp_path / "early"), str(trained.run), "-o", str(tmp_path / "page.html")]) == 0
+    capsys.readouterr()
+    assert "0 epochs" in Page((tmp_path / "page.html").read_text(encoding="utf-8")).words()
+
+
 @pytest.mark.parametrize("name", ["nosuch", "data"])
 def test_no_run_is_one_line(trained, capsys, name):
     """A folder that is no run is refused in one line."""

@@ -219,7 +219,7 @@ def test_c_self_test_notices_a_wrong_weight(tmp_path):
     """A source with one changed weight compiles, and its self-test says that it is not the network any more."""
     EXPORTERS["c"](untrained(models.LENET5), tmp_path / "model.c")
     text = (tmp_path / "model.c").read_text()
-    start = text.index("layer_F7_weights[850] = {\n    ") + len("layer_F7_weights[850] = {\n    ")
+    start = text.index("layer_7_F7_weights[850] = {\n    ") + len("layer_7_F7_weights[850] = {\n    ")
     end = text.index(",", start)
     (tmp_path / "model.c").write_text(f"{text[:start]}9.5f{text[end:]}")
     assert subprocess.run([compiled(tmp_path)], check=False, timeout=60).returncode == 9
