@@ -7,6 +7,7 @@ only names and outcomes through pipes.
 from __future__ import annotations
 
 import contextlib
+import math
 import mmap
 import os
 import signal
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
+from lenet_mp import jpeg_store
 from lenet_mp.decode_worker import SECONDS_PER_IMAGE, Outcome
 from lenet_mp.errors import OutputError
 
@@ -26,9 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from lenet_mp.images import Decoder
-    from lenet_mp.pixels import Pixels
 
 Task = tuple[int, str]  # slot, file
+Work = tuple["Decoder", int | None, int]  # what to decode to, JPEG quality, number of slots
 
 _TASKS_PER_MESSAGE = 16
 # Enough for a process to keep busy while this one writes a shard.
@@ -45,7 +47,7 @@ def default_workers() -> int:
 class _Worker:
     """One decoding process and the messages it has not answered yet, oldest first."""
 
-    def __init__(self, decoder: Decoder, memory: int) -> None:
+    def __init__(self, work: Work, memory: int) -> None:
         self.pipe, theirs = Pipe()
         self.unanswered: deque[list[Task]] = deque()
         self.process = subprocess.Popen(  # noqa: S603 - this interpreter, this package
@@ -56,7 +58,7 @@ class _Worker:
             env=os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
         )
         theirs.close()
-        self.pipe.send(decoder)
+        self.pipe.send(work)
 
     def send(self, tasks: list[Task]) -> None:
         self.unanswered.append(tasks)
@@ -77,24 +79,34 @@ class DecodePool:
 
     Attributes
     ----------
-    buffer : (slots, H, W, C) uint8
+    buffer : (slots, H, W, C) uint8, or (slots, bytes) uint8 for JPEG
         Shared with the processes. A slot is the caller's from the moment its outcome arrives until it is
         submitted again.
+
+    Parameters
+    ----------
+    decoder : Decoder
+    workers : int
+        Number of processes.
+    slots : int
+    quality : int, optional
+        Store JPEG of that quality, not pixels.
     """
 
-    def __init__(self, decoder: Decoder, *, workers: int, slots: int) -> None:
-        shape = (slots, *decoder.size, decoder.channels)
-        self._decoder = decoder
+    def __init__(self, decoder: Decoder, *, workers: int, slots: int, quality: int | None = None) -> None:
+        pixels = (*decoder.size, decoder.channels)
+        shape = (slots, *pixels) if quality is None else (slots, jpeg_store.most_bytes(math.prod(pixels)))
+        self._work = decoder, quality, slots
         self._memory = os.memfd_create("lenet-mp-pixels")
         try:
-            os.ftruncate(self._memory, int(np.prod(shape, dtype=np.int64)))
+            os.ftruncate(self._memory, math.prod(shape))
             mapping = mmap.mmap(self._memory, 0)
         except (OSError, ValueError) as error:
             os.close(self._memory)
-            raise OutputError(f"no memory for {slots} images of {shape[1:]}: {error}; lower --shard-size") from error
-        self.buffer: Pixels = np.frombuffer(mapping, np.uint8).reshape(shape)
+            raise OutputError(f"no memory for {slots} images of {pixels}: {error}; lower --shard-size") from error
+        self.buffer: np.ndarray = np.frombuffer(mapping, np.uint8).reshape(shape)
         self._waiting: deque[list[Task]] = deque()
-        self._workers = [_Worker(decoder, self._memory) for _ in range(workers)]
+        self._workers = [_Worker(self._work, self._memory) for _ in range(workers)]
 
     def __enter__(self) -> Self:
         return self
@@ -141,7 +153,7 @@ class DecodePool:
         """Replace a dead process. Its oldest message holds the culprit: tried again one by one, or alone and so bad."""
         reason = worker.death()
         worker.pipe.close()
-        self._workers[self._workers.index(worker)] = _Worker(self._decoder, self._memory)
+        self._workers[self._workers.index(worker)] = _Worker(self._work, self._memory)
         if not worker.unanswered:
             raise OutputError(f"a decoding process ended before its first image ({reason}); is memory short?")
         suspects = worker.unanswered.popleft()

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from lenet_mp import moments
+from lenet_mp import jpeg_store, moments
 from lenet_mp.errors import DataError
 from lenet_mp.images import Decoder, read_regular
 
@@ -38,12 +38,14 @@ class Outcome(NamedTuple):
     Attributes
     ----------
     slot : int
-        Where its pixels lie, if it was decoded.
+        Where its pixels, or its JPEG bytes, lie if it was decoded.
     reason : str
         Why it was not; empty if it was.
     digest : str
         SHA-256 (hex) of the file's bytes; empty if it could not be read.
     sums, squares : (C,) exact sums of the pixels and of their squares, by channel
+    size : int
+        Bytes of the slot that it takes.
     """
 
     slot: int
@@ -51,6 +53,7 @@ class Outcome(NamedTuple):
     digest: str = ""
     sums: Sequence[int] = ()
     squares: Sequence[int] = ()
+    size: int = 0
 
 
 def main() -> None:
@@ -58,33 +61,38 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
     warnings.simplefilter("ignore", UserWarning)  # Pillow on damaged EXIF blocks, which do no harm
     pipe = Connection(int(sys.argv[2]))
-    decoder: Decoder = pipe.recv()
-    memory = mmap.mmap(int(sys.argv[3]), 0)
-    shape = (*decoder.size, decoder.channels)
-    slots = np.frombuffer(memory, np.uint8).reshape(-1, *shape)
+    decoder: Decoder
+    decoder, quality, count = pipe.recv()
+    slots = np.frombuffer(mmap.mmap(int(sys.argv[3]), 0), np.uint8).reshape(count, -1)
     _limit_memory()
     while True:
         try:
             tasks = pipe.recv()
         except (EOFError, ConnectionError):
             return
-        pipe.send([_decode(decoder, slot, file, slots) for slot, file in tasks])
+        pipe.send([_decode(decoder, quality, slot, file, slots[slot]) for slot, file in tasks])
 
 
-def _decode(decoder: Decoder, slot: int, file: str, slots: np.ndarray) -> Outcome:
+def _decode(decoder: Decoder, quality: int | None, slot: int, file: str, room: np.ndarray) -> Outcome:
     _limit_seconds()
     digest = ""
     try:
         data = read_regular(file, follow_links=False)
         digest = hashlib.sha256(data).hexdigest()
         picture = decoder.picture(data)
+        stored = decoder.pixels(picture).reshape(-1)
+        if quality is not None:
+            encoded = jpeg_store.encode(picture, quality)
+            stored = np.frombuffer(encoded, np.uint8)
+            # The statistics are those of what will be read.
+            picture = jpeg_store.decode(encoded, (*decoder.size, decoder.channels))
     except DataError as error:
         return Outcome(slot, str(error), digest)
     except MemoryError:
         return Outcome(slot, "needs too much memory", digest)
-    slots[slot] = decoder.pixels(picture)
+    room[: len(stored)] = stored
     counts = np.array(picture.histogram(), np.int64).reshape(decoder.channels, 256)
-    return Outcome(slot, "", digest, *moments.sums(counts))
+    return Outcome(slot, "", digest, *moments.sums(counts), len(stored))
 
 
 def _limit_memory() -> None:

@@ -29,10 +29,11 @@ if TYPE_CHECKING:
     from lenet_mp.jobs import Job, Options
     from lenet_mp.journal import Journal
     from lenet_mp.lists import Collection, Sample
-    from lenet_mp.pixels import Pixels
     from lenet_mp.shard_writer import Block
 
-    Decoded = tuple[Sequence[Sample], list[Outcome], Pixels]
+    Decoded = tuple[Sequence[Sample], list[Outcome], np.ndarray]
+
+_ENCODED_AXES = 2  # image, byte
 
 
 @dataclass
@@ -111,7 +112,8 @@ def prepare(
 
 def _pool(options: Options, workers: int) -> DecodePool:
     decoder = Decoder(options.size, options.channels, options.channel_order, options.resampling)
-    return DecodePool(decoder, workers=workers, slots=2 * options.shard_size)
+    quality = options.quality if options.store == "jpeg" else None
+    return DecodePool(decoder, workers=workers, slots=2 * options.shard_size, quality=quality)
 
 
 def _finished(job: Job, journal: Journal, out: Path, *, keep_gaps: bool) -> bool:
@@ -160,8 +162,12 @@ def _fill(job: Job, record: FileRecord, blocks: Iterator[Decoded]) -> Iterator[B
                 record.sums = _added(record.sums, sums)
                 record.squares = _added(record.squares, squares)
         labels = np.array([sample.label for sample in samples], np.int32)
-        # All good, the ordinary case, is passed on as it lies there, without a copy.
-        yield (split, images, labels) if all(good) else (split, images[good], labels[good])
+        if images.ndim == _ENCODED_AXES:
+            pairs = zip(images, outcomes, strict=True)
+            yield split, [row[: outcome.size].tobytes() for row, outcome in pairs if not outcome.reason], labels[good]
+        else:
+            # All good, the ordinary case, is passed on as it lies there, without a copy.
+            yield (split, images, labels) if all(good) else (split, images[good], labels[good])
 
 
 def _added(total: list[int], more: Sequence[int]) -> list[int]:
@@ -171,7 +177,7 @@ def _added(total: list[int], more: Sequence[int]) -> list[int]:
 def _decoded(pool: DecodePool, blocks: Iterable[Sequence[Sample]], progress: Progress) -> Iterator[Decoded]:
     """Decode block after block into the two halves of the pool's buffer, one block ahead of the caller.
 
-    Yields samples, their outcomes, and their images (n, H, W, C), which are valid until the next one is asked for.
+    Yields samples, their outcomes, and their slots of the buffer, which are valid until the next one is asked for.
     """
     half = len(pool.buffer) // 2
     blocks = list(blocks)

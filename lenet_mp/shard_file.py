@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lenet_mp.errors import DataError
+from lenet_mp.jpeg_store import EncodedImages
 from lenet_mp.pixels import LoadedImages, MappedImages
 from lenet_mp.safe_h5 import checked_dataset, is_contiguous, safe_open
 
@@ -29,6 +31,7 @@ MOST_CLASSES = 65_536
 
 _IMAGE_AXES = 4  # N, H, W, C
 _CHANNELS = (1, 3)
+_LARGEST_EXPANSION = 2000  # of JPEG: an even grey image
 
 
 class Split:
@@ -97,23 +100,56 @@ def read_shard_file(path: Path, *, original: bool, keep: bool = False) -> dict[s
             )
         splits = {}
         for split, suffix in SUFFIXES.items():
-            images = checked_dataset(file, path, f"image_{suffix}")
+            images = _image_source(file, path, suffix, keep=keep)
             labels = checked_dataset(file, path, f"label_{suffix}")
             if images is None and labels is None:
                 continue
             if images is None or labels is None:
                 missing = "image" if images is None else "label"
                 raise DataError(f"{path}: dataset '{missing}_{suffix}' is missing; prepare the data set again")
-            source = _image_source(images, path, f"image_{suffix}", keep=keep)
-            values = _labels(labels, path, f"label_{suffix}", len(images))
+            values = _labels(labels, path, f"label_{suffix}", images.shape[0])
             if len(values):
-                splits[split] = Split(f"{path}:{split}", path, values, source)
+                splits[split] = Split(f"{path}:{split}", path, values, images)
         if not splits:
             raise DataError(f"{path}: holds no sample; delete it or prepare the data set again")
         return splits
 
 
-def _image_source(dataset: h5py.Dataset, path: Path, name: str, *, keep: bool) -> ImageSource:
+def _image_source(file: h5py.File, path: Path, suffix: str, *, keep: bool) -> ImageSource | None:
+    """Where a split's images come from: pixels, or else JPEG bytes; None if the file has neither."""
+    name = f"image_{suffix}"
+    pixels = checked_dataset(file, path, name)
+    if pixels is not None:
+        _check_pixels(pixels, path, name)
+        if is_contiguous(pixels) and len(pixels):
+            return MappedImages(path, pixels.shape, pixels.id.get_offset(), keep=keep)
+        return LoadedImages(path, name, pixels.shape)
+    encoded = checked_dataset(file, path, f"jpeg_{suffix}")
+    return _encoded_images(file, path, suffix, encoded) if encoded is not None else None
+
+
+def _encoded_images(file: h5py.File, path: Path, suffix: str, encoded: h5py.Dataset) -> ImageSource:
+    offsets = checked_dataset(file, path, f"offset_{suffix}")
+    shape = tuple(np.ravel(file.attrs.get("image_shape", ())).tolist())
+    fits = (
+        offsets is not None
+        and offsets.ndim == 1
+        and encoded.ndim == 1
+        and is_contiguous(encoded)
+        and encoded.dtype == np.uint8
+        and len(shape) == _IMAGE_AXES - 1
+        and shape[2] in _CHANNELS
+        and min(shape) > 0
+        and len(offsets) * math.prod(shape) <= _LARGEST_EXPANSION * (len(encoded) + 4096)
+    )
+    ends = offsets[...].astype(np.int64) if offsets is not None and fits else np.zeros(0, np.int64)
+    if len(ends) < 2 or ends[0] != 0 or ends[-1] != len(encoded) or (np.diff(ends) <= 0).any():  # noqa: PLR2004
+        raise DataError(f"{path}: jpeg_{suffix} and offset_{suffix} do not fit together; prepare the data set again")
+    stored = MappedImages(path, (1, len(encoded), 1, 1), encoded.id.get_offset(), keep=False)
+    return EncodedImages(path, stored, ends.tolist(), (shape[0], shape[1], shape[2]))
+
+
+def _check_pixels(dataset: h5py.Dataset, path: Path, name: str) -> None:
     shape = dataset.shape
     if dataset.dtype != np.uint8:
         raise DataError(f"{path}: {name} has dtype {dataset.dtype}, expected uint8; prepare the data set again")
@@ -121,9 +157,6 @@ def _image_source(dataset: h5py.Dataset, path: Path, name: str, *, keep: bool) -
         raise DataError(
             f"{path}: {name} has shape {shape}, expected (samples, height, width, 1 or 3 channels); prepare it again"
         )
-    if is_contiguous(dataset) and len(dataset):
-        return MappedImages(path, shape, dataset.id.get_offset(), keep=keep)
-    return LoadedImages(path, name, shape)
 
 
 def _labels(dataset: h5py.Dataset, path: Path, name: str, samples: int) -> Labels:

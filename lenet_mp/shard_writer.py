@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import h5py
@@ -20,16 +21,28 @@ from lenet_mp.manifest import ShardEntry
 from lenet_mp.shard_file import FORMAT, FORMAT_ATTRIBUTE, SUFFIXES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
     from typing import BinaryIO
 
     from lenet_mp.pixels import Pixels
     from lenet_mp.shard_file import Labels
 
-    Block = tuple[str, Pixels, Labels]
+    Block = tuple[str, Pixels | Sequence[bytes], Labels]
 
 _PAGE = 4096
+
+
+@dataclass
+class _Part:
+    """What a file holds of one split so far; `lengths` are those of encoded images, None for pixels."""
+
+    lengths: list[int] | None
+    labels: list[Labels] = field(default_factory=list)
+
+    @property
+    def count(self) -> int:
+        return sum(map(len, self.labels))
 
 
 def write_shard(
@@ -44,8 +57,8 @@ def write_shard(
     path : Path
         Holds the old file or the new one at any moment.
     blocks : iterable of (split, images, labels)
-        images (n, H, W, C) uint8, labels (n,) int32; all blocks of one split follow each other. Each is written
-        before the next is asked for.
+        images (n, H, W, C) uint8, or n encoded images; labels (n,) int32; all blocks of one split follow each
+        other and are of one kind. Each is written before the next is asked for.
     image_shape : (H, W, C)
     channel_order : "RGB", "BGR" or "L"
 
@@ -54,26 +67,31 @@ def write_shard(
     OutputError
         If the disk is full or fails; nothing is left behind.
     """
-    labels: dict[str, list[Labels]] = {}
+    parts: dict[str, _Part] = {}
     with replaced(path) as temporary, temporary.open("w+b") as file:
-        for split, images, values in blocks:
-            if len(values) == 0:
+        for split, images, labels in blocks:
+            if len(labels) == 0:
                 continue
-            if split not in labels:
-                labels[split] = []
-                # A split's place depends on those before it alone, so its own size may still be open: 1 will do.
-                counts = {known: sum(map(len, parts)) or 1 for known, parts in labels.items()}
-                file.seek(_Layout(counts, image_shape, channel_order).offsets[split])
-            labels[split].append(values)
-            file.write(np.ascontiguousarray(images).data)
-        joined = {split: np.concatenate(parts) for split, parts in labels.items()}
-        counts = {split: len(values) for split, values in joined.items()}
-        _Layout(counts, image_shape, channel_order, joined).write(file)
+            if split not in parts:
+                parts[split] = _Part(None if isinstance(images, np.ndarray) else [])
+                # A split's place depends on those before it alone, so its own size may still be open.
+                file.seek(_Layout(parts, image_shape, channel_order).offsets[split])
+            _append(file, parts[split], images, labels)
+        _Layout(parts, image_shape, channel_order).write(file)
         file.flush()
         file.seek(0)
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         size = file.seek(0, io.SEEK_END)
-    return ShardEntry(path.name, counts, size, digest)
+    return ShardEntry(path.name, {split: part.count for split, part in parts.items()}, size, digest)
+
+
+def _append(file: BinaryIO, part: _Part, images: Pixels | Sequence[bytes], labels: Labels) -> None:
+    part.labels.append(labels)
+    if part.lengths is None:
+        file.write(np.ascontiguousarray(images).data)
+    else:
+        file.write(b"".join(images))
+        part.lengths += map(len, images)
 
 
 class _Layout:
@@ -84,13 +102,7 @@ class _Layout:
     offsets : where in the file each split's images begin; always behind those of the splits before it
     """
 
-    def __init__(
-        self,
-        counts: Mapping[str, int],
-        image_shape: tuple[int, int, int],
-        channel_order: str,
-        labels: Mapping[str, Labels] | None = None,
-    ) -> None:
+    def __init__(self, parts: Mapping[str, _Part], image_shape: tuple[int, int, int], channel_order: str) -> None:
         self._memory = _Pieces()
         self.offsets: dict[str, int] = {}
         # The newest file format keeps a checksum of all its metadata: a flipped bit there is an error, never other
@@ -99,10 +111,16 @@ class _Layout:
             file.attrs[FORMAT_ATTRIBUTE] = np.int32(FORMAT)
             file.attrs["channel_order"] = np.bytes_(channel_order)
             file.attrs["image_shape"] = np.array(image_shape, np.int32)
-            for split, count in counts.items():
-                self.offsets[split] = _reserve(file, f"image_{SUFFIXES[split]}", (count, *image_shape))
-                values = labels[split] if labels else np.zeros(count)
-                file.create_dataset(f"label_{SUFFIXES[split]}", data=values.astype("<i4"))
+            for split, part in parts.items():
+                suffix = SUFFIXES[split]
+                if part.lengths is None:
+                    self.offsets[split] = _reserve(file, f"image_{suffix}", (part.count or 1, *image_shape))
+                else:
+                    self.offsets[split] = _reserve(file, f"jpeg_{suffix}", (sum(part.lengths) or 1,))
+                    ends = np.cumsum([0, *part.lengths], dtype="<u8")
+                    file.create_dataset(f"offset_{suffix}", data=ends)
+                labels = np.concatenate(part.labels or [np.zeros(1, np.int32)])
+                file.create_dataset(f"label_{suffix}", data=labels.astype("<i4"))
 
     def write(self, file: BinaryIO) -> None:
         """Add the laid-out parts to a file that holds the images."""
