@@ -67,7 +67,7 @@ def _add_storage(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--seed", type=int, default=0, metavar="N", help="order of the training images (0)")
     group.add_argument(
         "--store", choices=("raw", "jpeg"), default="raw",
-        help="raw: pixels, read at memory speed (default); jpeg: a fifth of the space, but decoding takes longer than "
+        help="raw: pixels, read at memory speed (default); jpeg: a tenth of the space, but decoding takes longer than "
         "training, so only where pixels do not fit the disk",
     )  # fmt: skip
     group.add_argument("--quality", type=quality, default=DEFAULT_QUALITY, metavar="N", help="of --store jpeg (90)")
