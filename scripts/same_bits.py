@@ -106,6 +106,16 @@ def jobs(size: str, families: list[str]) -> list[Job]:
     return table
 
 
+def digest(path: Path) -> str:
+    """Return the SHA-256 of weights, momentum, figures and place of a checkpoint, shortened."""
+    state = checkpoint.load(path)
+    figures = [{k: row[k] for k in ("loss", "train_top1", "val_top1", "val_top5")} for row in state.history]
+    content = hashlib.sha256(json.dumps([state.epoch, state.step, figures]).encode())
+    for name in sorted(state.arrays):
+        content.update(state.arrays[name].tobytes())
+    return content.hexdigest()[:16]
+
+
 class Runner:
     """Makes the data, runs jobs, and tells what came out of each.
 
@@ -124,19 +134,14 @@ class Runner:
         small_data.write_model(folder / SMALL_MODEL)
 
     def digest(self, job: Job) -> str:
-        """Run a job with all its interruptions; return the SHA-256 of its weights, momentum and figures, shortened."""
+        """Run a job with all its interruptions and return the digest of its end."""
         out = self._folder / f"run-{next(self._number)}"
         parts = [*job.before, (job.ranks, job.threads)]
         for part, (ranks, threads) in enumerate(parts):
             last = part == len(parts) - 1
             program = TRAIN if last else STOPPED_TRAIN.format(epoch=part, step=1)
             self._run(job, ranks, threads, program, out, 0 if last else STOPPED)
-        state = checkpoint.load(out / "last.ckpt")
-        figures = [{k: row[k] for k in ("loss", "train_top1", "val_top1", "val_top5")} for row in state.history]
-        content = hashlib.sha256(json.dumps([state.epoch, state.step, figures]).encode())
-        for name in sorted(state.arrays):
-            content.update(state.arrays[name].tobytes())
-        return content.hexdigest()[:16]
+        return digest(out / "last.ckpt")
 
     def _run(self, job: Job, ranks: int, threads: int, program: str, out: Path, expected: int) -> None:
         group = GROUPS[job.group]
