@@ -4,7 +4,7 @@
 
     8 bytes   b"LENETMP1"
     8 bytes   length of the JSON text, unsigned little-endian
-    JSON      UTF-8: format version, model table, classes, options, history, place in the epoch, list of arrays
+    JSON      ASCII: format version, model table, classes, options, history, place in the epoch, list of arrays
     arrays    raw, one after the other, as the JSON lists them
     32 bytes  SHA-256 of everything before it
 
@@ -52,6 +52,8 @@ class Checkpoint:
         What the network is compiled from: its table, (H, W, C) of an image, one name a class.
     channel_order : str
         ``RGB``, ``BGR`` or ``L``: order of the channels in the training images.
+    resampling : str
+        Filter by which the training images were resized.
     normalize : str
         Name of the pixel range.
     config : dict
@@ -72,6 +74,7 @@ class Checkpoint:
     input_shape: Shape
     class_names: tuple[str, ...]
     channel_order: str
+    resampling: str
     normalize: str
     config: dict[str, Any]
     data_fingerprint: str = ""
@@ -101,6 +104,7 @@ def to_bytes(checkpoint: Checkpoint) -> bytes:
         "input_shape": checkpoint.input_shape,
         "class_names": checkpoint.class_names,
         "channel_order": checkpoint.channel_order,
+        "resampling": checkpoint.resampling,
         "normalize": checkpoint.normalize,
         "config": checkpoint.config,
         "data_fingerprint": checkpoint.data_fingerprint,
@@ -110,7 +114,7 @@ def to_bytes(checkpoint: Checkpoint) -> bytes:
         "counts": checkpoint.counts,
         "arrays": [{"name": n, "dtype": a.dtype.str, "shape": a.shape} for n, a in arrays.items()],
     }
-    text = json.dumps(document, ensure_ascii=False, allow_nan=False).encode()
+    text = json.dumps(document, allow_nan=False).encode()
     body = b"".join([HEADER.pack(MAGIC, len(text)), text, *(a.tobytes() for a in arrays.values())])
     return body + hashlib.sha256(body).digest()
 
@@ -174,6 +178,7 @@ def _decode(body: bytes) -> Checkpoint:
         input_shape=(height, width, channels),
         class_names=tuple(str(name) for name in document["class_names"]),
         channel_order=str(document["channel_order"]),
+        resampling=str(document["resampling"]),
         normalize=str(document["normalize"]),
         config=dict(document["config"]),
         data_fingerprint=str(document["data_fingerprint"]),

@@ -58,8 +58,10 @@ class Classifier:
     def read_image(self, path: Path) -> ImagePixels:
         """Read an image file as the training images were read: (H, W, C) uint8; ``DataError`` if it cannot be."""
         height, width, channels = self.network.input_shape
-        order = self.checkpoint.channel_order
-        return images.load_image(path, size=(height, width), channels=channels, channel_order=order)
+        order, resampling = self.checkpoint.channel_order, self.checkpoint.resampling
+        return images.load_image(
+            path, size=(height, width), channels=channels, channel_order=order, resampling=resampling
+        )
 
     def logits(self, pixels: NDArray[np.uint8]) -> Logits:
         """Logits (N, K) of images (N, H, W, C); ``DivergenceError`` if they are not finite."""

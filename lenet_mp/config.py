@@ -93,7 +93,7 @@ def flag(name: str) -> str:
 def read_options(path: Path) -> dict[str, Any]:
     """Read options from a TOML file such as a run's own ``config.toml``; ``UsageError`` for unknown keys."""
     try:
-        options = tomllib.loads(path.read_text(encoding="utf-8"))
+        options = tomllib.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -1,13 +1,63 @@
-"""The update: momentum on one flat vector."""
+"""The update: from a summed gradient to moved weights, on flat vectors."""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lenet_mp.plan import QUANTUM
+from lenet_mp.schedule import Schedule
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from lenet_mp.config import Config
+    from lenet_mp.schedule import History
+
+ORIGINAL_BATCH = 500
+
+
+class Descent:
+    """Everything between the gradient that all ranks have summed and the weights: scale, clipping, rate, momentum.
+
+    Attributes
+    ----------
+    optimizer : Momentum
+        Its velocity is the state.
+    """
+
+    def __init__(self, config: Config, parameter_count: int, steps: int) -> None:
+        self.optimizer = Momentum(
+            parameter_count,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+            nesterov=config.nesterov,
+        )
+        self._schedule = Schedule(config, steps)
+        self._scale = config.lr_scale
+        self._largest_norm = config.clip_norm
+        self._gradient = np.empty(parameter_count, np.float32)
+
+    def update(
+        self,
+        parameters: NDArray[np.float32],
+        gradient: NDArray[np.int64],
+        samples: int,
+        rate: float,
+    ) -> None:
+        """Move ``parameters`` (P,) against ``gradient`` (P,), a plan's total over ``samples`` samples."""
+        # The unit of a rate: for the sum, for the mean, or, by the square-root rule, for the sum of the original's 500.
+        unit = {"sum": 1.0, "mean": 1 / samples, "sqrt": math.sqrt(ORIGINAL_BATCH / samples)}[self._scale]
+        np.multiply(gradient, QUANTUM * unit, out=self._gradient, casting="same_kind")
+        if self._largest_norm:
+            clip_norm(self._gradient, self._largest_norm * unit * samples)
+        self.optimizer.update(parameters, self._gradient, rate)
+
+    def rate(self, epoch: int, step: int, history: History) -> float:
+        """Return the learning rate of ``step`` after ``epoch`` finished epochs."""
+        return self._schedule.rate(epoch, step, history)
 
 
 class Momentum:

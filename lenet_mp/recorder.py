@@ -131,7 +131,8 @@ class RunRecorder:
             scale, offset = scale_and_offset(trainer.config.normalize)
             maps = feature_maps.compute(trainer.network, trainer.parameters, self._image, scale, offset)
             order = trainer.dataset.channel_order
-            feature_maps.save(maps, self._image, self._feature_folder(trainer), channel_order=order)
+            title = f"epoch {trainer.epoch}"
+            feature_maps.save(maps, self._image, self._feature_folder(trainer), channel_order=order, title=title)
 
         self._optional("feature maps", draw)
 

@@ -60,7 +60,7 @@ class RunFolder:
 
     def write_json(self, name: str, document: dict[str, Any]) -> None:
         """Write a small document, such as ``env.json``."""
-        self._write(name, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+        self._write(name, json.dumps(document, indent=2) + "\n")
 
     def write_metrics(self, history: Sequence[dict[str, Any]]) -> None:
         """Write ``metrics.csv`` from all finished epochs: after a resume it holds no row of lost work."""
@@ -74,7 +74,7 @@ class RunFolder:
         """Append ``line`` to ``log.txt``, with the time."""
         stamp = time.strftime("%Y-%m-%d %H:%M:%S%z")
         try:
-            with (self.path / "log.txt").open("a", encoding="utf-8") as file:
+            with (self.path / "log.txt").open("a", encoding="utf-8", errors="surrogateescape") as file:
                 file.write(f"{stamp} {line}\n")
         except OSError as error:
             raise files.output_error(self.path / "log.txt", error) from error
@@ -87,7 +87,7 @@ class RunFolder:
         files.write_atomically(self.path / LAST, data)
 
     def _write(self, name: str, text: str) -> None:
-        files.write_atomically(self.path / name, text.encode())
+        files.write_atomically(self.path / name, text.encode(errors="surrogateescape"))
 
 
 def new_path(parent: Path, stem: str) -> Path:

@@ -68,7 +68,7 @@ class Stopwatch:
         self._seen = 0
         self._time("compute", trainer.plan, "step")
         self._time("allreduce", trainer.comm, "allreduce")
-        self._time("update", trainer.optimizer, "update")
+        self._time("update", trainer.descent, "update")
 
     def step_done(self, _trainer: Trainer) -> None:
         """Note the step; raise :class:`EnoughSteps` after the last one."""

@@ -60,6 +60,11 @@ class Dataset:
     manifest: Manifest | None
 
     @property
+    def resampling(self) -> str:
+        """Filter by which the images were resized; OpenCV's default, bilinear, where nothing says so."""
+        return str(self.manifest.options.get("resampling", "bilinear")) if self.manifest else "bilinear"
+
+    @property
     def classes(self) -> int:
         """Number of classes."""
         return len(self.class_names)

@@ -161,7 +161,9 @@ def _feature_image(trainer: Trainer) -> ImagePixels:
 
         height, width, channels = dataset.image_shape
         path, order = Path(trainer.config.feature_image), dataset.channel_order
-        return load_image(path, size=(height, width), channels=channels, channel_order=order)
+        return load_image(
+            path, size=(height, width), channels=channels, channel_order=order, resampling=dataset.resampling
+        )
     first: ImagePixels = (dataset.validation or dataset.train[0]).images[0].copy()
     return first
 

@@ -1,10 +1,9 @@
-"""The training loop: loader, step, allreduce, update; after every epoch, validation and a word to the recorder."""
+"""The training loop: loader, exchange of gradients, descent; after every epoch, validation and the recorder."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
-import math
 import sys
 import time
 from dataclasses import asdict
@@ -14,15 +13,15 @@ import numpy as np
 
 import lenet_mp
 from lenet_mp import agreement
-from lenet_mp.batches import Batches
 from lenet_mp.checkpoint import Checkpoint
-from lenet_mp.errors import CheckpointError, DivergenceError, PeerError
+from lenet_mp.errors import CheckpointError, DivergenceError
 from lenet_mp.evaluation import Scores, add, evaluate
+from lenet_mp.exchange import Exchange
 from lenet_mp.loader import Loader, default_streams
 from lenet_mp.normalization import scale_and_offset
-from lenet_mp.optimizer import Momentum, clip_norm
-from lenet_mp.plan import COUNTS, GROUP_SIZE, QUANTUM, REFUSED, SAMPLES, Plan
-from lenet_mp.schedule import Schedule, epochs_without_gain
+from lenet_mp.optimizer import Descent
+from lenet_mp.plan import COUNTS, SAMPLES, Plan
+from lenet_mp.schedule import epochs_without_gain
 from lenet_mp.stopping import StopRequest, exit_code
 
 if TYPE_CHECKING:
@@ -32,10 +31,6 @@ if TYPE_CHECKING:
     from lenet_mp.config import Config
     from lenet_mp.network import Network
     from lenet_mp.shards import Dataset
-
-ORIGINAL_BATCH = 500
-LARGEST_TOTAL = 2.0**62 * QUANTUM
-"""Bound of a summed gradient; the groups of a step share it, so that no sum of theirs overflows 64 bits."""
 
 
 class Recorder(Protocol):
@@ -65,7 +60,7 @@ class Trainer:
 
     Attributes
     ----------
-    parameters : (P,) float32
+    parameters, velocity : (P,) float32
     epoch, step : int
         Epochs finished, and steps done in the one after.
     history : list of dict
@@ -86,24 +81,19 @@ class Trainer:
             seed=config.seed,
         )
         self.parameters = network.initialise(config.seed, config.init)
-        self.optimizer = Momentum(
-            network.parameter_count,
-            momentum=config.momentum,
-            weight_decay=config.weight_decay,
-            nesterov=config.nesterov,
-        )
         self.epoch = self.step = 0
         self.history: list[dict[str, Any]] = []
-        self._batches = Batches(dataset.train)
         self._counts = [0] * COUNTS
-        # One buffer a step and one allreduce: the gradient, the counts, the requests to stop, and which step it is.
-        self._reduced = np.zeros(network.parameter_count + COUNTS + 2, np.int64)
-        self._gradient = np.empty(network.parameter_count, np.float32)
-        self._schedule = Schedule(config, self.loader.steps)
+        self.exchange = Exchange(self.plan, dataset.train, comm, config.batch_size)
+        self.descent = Descent(config, network.parameter_count, self.loader.steps)
         self._part = functools.lru_cache(maxsize=2)(
             lambda epoch, step: self.loader.part(epoch, step, comm.rank, comm.size)
         )
-        self._limit = LARGEST_TOTAL / -(-config.batch_size // GROUP_SIZE)
+
+    @property
+    def velocity(self) -> NDArray[np.float32]:
+        """The optimizer's state (P,)."""
+        return self.descent.optimizer.velocity
 
     @property
     def running(self) -> Scores:
@@ -159,6 +149,7 @@ class Trainer:
             input_shape=self.network.input_shape,
             class_names=self.dataset.class_names,
             channel_order=self.dataset.channel_order,
+            resampling=self.dataset.resampling,
             normalize=self.config.normalize,
             config=asdict(self.config),
             data_fingerprint=self.dataset.fingerprint,
@@ -168,7 +159,7 @@ class Trainer:
             counts=list(self._counts),
             arrays={
                 "parameters": self.parameters.copy(),
-                "velocity": self.optimizer.velocity.copy(),
+                "velocity": self.velocity.copy(),
             },
         )
 
@@ -179,7 +170,7 @@ class Trainer:
         if saved.network.layers != self.network.layers:
             raise CheckpointError("the saved run has another network: start a new run")
         self.parameters[...] = saved.parameters
-        self.optimizer.velocity[...] = saved.arrays["velocity"]
+        self.velocity[...] = saved.arrays["velocity"]
         self._counts = list(saved.counts)
         self.epoch, self.step, self.history = saved.epoch, saved.step, list(saved.history)
 
@@ -192,7 +183,7 @@ class Trainer:
         """Return what must be equal on all ranks, by name: versions, options, data, network, place, weights."""
         options = asdict(self.config)
         options.pop("data")  # a rank may have its own copy of the data, the same by its fingerprint
-        weights = self.parameters.tobytes() + self.optimizer.velocity.tobytes()
+        weights = self.parameters.tobytes() + self.velocity.tobytes()
         return {
             "version": lenet_mp.__version__,
             "byte order": sys.byteorder,
@@ -225,42 +216,21 @@ class Trainer:
         return 0
 
     def _work(self, stop: StopRequest) -> int:
-        """One step: forward and backward over this rank's samples, allreduce, update; return the stop requests."""
+        """One step: gradients of all ranks, then the same update on each; return the summed stop requests."""
         epoch = self.epoch + 1
         where = f"epoch {epoch}, step {self.step + 1} of {self.loader.steps}"
-        self.comm.enter(where)
-        part = self._part(epoch, self.step)
-        batch = self._batches.gather(part.shards, part.rows)
         if self.step + 1 < self.loader.steps:
-            self._batches.prefetch(self._part(epoch, self.step + 1).shards)
-        totals = self._reduced[:-2]
-        self.plan.step(self.parameters, batch.images, batch.labels, part.group_starts, limit=self._limit, totals=totals)
+            self.exchange.prefetch(self._part(epoch, self.step + 1))
         number = self.epoch * self.loader.steps + self.step
-        self._reduced[-2:] = stop.value, number
-        self.comm.enter(f"the allreduce of {where}", waiting=True)
-        self.comm.allreduce(self._reduced)
-        self.comm.enter(f"the update of {where}")
-        if self._reduced[-1] != number * self.comm.size:
-            raise PeerError(f"the ranks are not at the same step: this one is at {where}; resume from the checkpoint")
-        gradient, counts = totals[:-COUNTS], totals[-COUNTS:]
-        if counts[REFUSED]:
-            raise DivergenceError(f"the gradient is not finite or too large in {where}: set a lower --lr")
-        self._update(gradient, int(counts[SAMPLES]))
+        part = self._part(epoch, self.step)
+        sums = self.exchange.step(self.parameters, part, number=number, request=stop.value, where=where)
+        rate = self.descent.rate(self.epoch, self.step, self.history)
+        self.descent.update(self.parameters, sums.gradient, int(sums.counts[SAMPLES]), rate)
         if not np.isfinite(self.parameters).all():
             raise DivergenceError(f"the weights are not finite after {where}: set a lower --lr")
-        self._counts = add(self._counts, counts)
+        self._counts = add(self._counts, sums.counts)
         self.step += 1
-        return int(self._reduced[-2])
-
-    def _update(self, gradient: NDArray[np.int64], samples: int) -> None:
-        """Move the weights against the gradient of the loss summed over ``samples`` samples."""
-        # The unit of a rate: for the sum, for the mean, or, by the square-root rule, for the sum of the original's 500.
-        unit = {"sum": 1.0, "mean": 1 / samples, "sqrt": math.sqrt(ORIGINAL_BATCH / samples)}[self.config.lr_scale]
-        np.multiply(gradient, QUANTUM * unit, out=self._gradient, casting="same_kind")
-        if self.config.clip_norm:
-            clip_norm(self._gradient, self.config.clip_norm * unit * samples)
-        rate = self._schedule.rate(self.epoch, self.step, self.history)
-        self.optimizer.update(self.parameters, self._gradient, rate)
+        return sums.requests
 
     def _close_epoch(self, start: float, images_per_second: float) -> None:
         """Validate, add the epoch's row to the history, and turn to the next epoch."""
@@ -270,7 +240,7 @@ class Trainer:
         validation = self.evaluate("validation")
         self.history.append({
             "epoch": self.epoch + 1,
-            "lr": self._schedule.rate(self.epoch, self.loader.steps - 1, self.history),
+            "lr": self.descent.rate(self.epoch, self.loader.steps - 1, self.history),
             "loss": running.loss,
             "train_top1": train.top1,
             "val_top1": validation.top1 if validation else None,

@@ -45,6 +45,7 @@ def untrained(model, *, normalize="n1p1", names=None, seed=0):
         if name.endswith("bias"):
             array[...] = np.random.default_rng(seed).normal(0, 0.3, array.shape)
     return Checkpoint(
+        resampling="bilinear",
         model=model, input_shape=model.input_shape, channel_order="RGB", normalize=normalize, config={},
         class_names=names or tuple(f"class {n}" for n in range(model.classes)),
         arrays={"parameters": weights, "velocity": np.zeros_like(weights)},
