@@ -124,7 +124,14 @@ class RunRecorder:
             self.draw_curves(trainer, results["last"])
         if not self._feature_folder(trainer).exists():  # the run ended early
             self._save_feature_maps(trainer)
-        self._console.say(f"results: {self._folder.path} (curves.png, metrics.csv, features/, best.ckpt)")
+        self._optional("report", self._write_report)
+        self._console.say(f"results: {self._folder.path} (report.html, curves.png, metrics.csv, features/, best.ckpt)")
+
+    def _write_report(self) -> None:
+        from lenet_mp import report_page, tables  # noqa: PLC0415 - a template engine, needed only at the end
+
+        path = self._folder.path
+        tables.write_text(path / "report.html", report_page.render([report_page.describe(path)]))
 
     def _save_feature_maps(self, trainer: Trainer) -> None:
         def draw() -> None:

@@ -107,6 +107,8 @@ def _run(world: Comm, options: dict[str, Any], conduct: Conduct, stop: StopReque
     code = trainer.fit(recorder, stop=stop, check_ranks=conduct.check_ranks)
     if code == 0:
         recorder.tested(trainer, _test(trainer, recorder))
+        world.enter("the report", waiting=True)
+        world.rest()
     return code
 
 

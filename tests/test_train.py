@@ -65,7 +65,7 @@ def test_a_run_learns(reference):
 def test_the_run_folder_is_complete(reference):
     """A run leaves options, environment, metrics, log, curves, feature maps, checkpoints and the test result."""
     names = {p.name for p in reference.iterdir()}
-    files = {"config.toml", "env.json", "metrics.csv", "log.txt", "curves.png", "last.ckpt", "best.ckpt", "test.json"}
+    files = {"config.toml", "env.json", "metrics.csv", "log.txt", "curves.png", "last.ckpt", "best.ckpt", "test.json", "report.html"}
     assert names == files | {"features"}
     assert sorted(p.name for p in (reference / "features").iterdir()) == ["epoch-01", "epoch-04"]
     maps = {p.stem for p in (reference / "features" / "epoch-04").iterdir()}
