@@ -127,7 +127,7 @@ def claim(out: Path, job: str, *, overwrite: bool) -> journal.Journal | None:
         If the folder holds another data set, or shards of unknown origin, and `overwrite` is not given.
     """
     complete = (out / manifest.NAME).exists()
-    started = (out / journal.NAME).exists()
+    started = bool(journal.journals(out))
     if complete and not overwrite:
         found = manifest.load(out)
         if found is not None and found.options.get("job") == job:
@@ -139,7 +139,7 @@ def claim(out: Path, job: str, *, overwrite: bool) -> journal.Journal | None:
     if complete:
         # First of all, so that nobody takes what remains for a data set.
         (out / manifest.NAME).unlink()
-        (out / journal.NAME).unlink(missing_ok=True)
+        journal.remove(out)
     kept = journal.Journal(out, job)
     for path in ours:
         if path.name not in kept.records:

@@ -1,7 +1,8 @@
 """The preparation's journal: which files of a data set are finished, so that a killed run can go on.
 
 One JSON line says what job it is, then one line follows for every file that is in place. A torn last line (the process
-died while writing it) does not count: that file is made again, to the same bytes.
+died while writing it) does not count: that file is made again, to the same bytes. Under MPI every rank keeps a journal
+of its own, and all of them are read.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from lenet_mp.manifest import ShardEntry
 if TYPE_CHECKING:
     from pathlib import Path
 
-NAME = ".prepare.jsonl"
+_NAMES = ".prepare.*.jsonl"
 
 
 @dataclass
@@ -45,14 +46,29 @@ class FileRecord:
 
 
 class Journal:
-    """The records of one job in one folder, kept on disk."""
+    """The records of one job in one folder, kept on disk.
 
-    def __init__(self, folder: Path, job: str) -> None:
-        self.path = folder / NAME
+    Parameters
+    ----------
+    folder : Path
+    job : str
+        Digest of the job; the journals of any other are deleted.
+    rank : int
+        Which journal the records go to.
+    """
+
+    def __init__(self, folder: Path, job: str, rank: int = 0) -> None:
+        self.folder = folder
+        self._own = folder / _NAMES.replace("*", str(rank))
         self.records: dict[str, FileRecord] = {}
-        if not self._load(job):
-            self.records = {}
-            write_atomically(self.path, _line({"job": job}))
+        for path in journals(folder):
+            documents = _documents(path)
+            if documents[:1] == [{"job": job}]:
+                self._take(documents[1:])
+            elif rank == 0:
+                path.unlink(missing_ok=True)
+        if not self._own.exists():
+            write_atomically(self._own, _line({"job": job}))
 
     def add(self, record: FileRecord) -> None:
         """Keep a record; it is on the disk when this returns."""
@@ -60,31 +76,41 @@ class Journal:
         # Earlier torn lines end here: a line of its own is the only thing that is ever parsed.
         data = b"\n" + _line(asdict(record))
         try:
-            with self.path.open("ab", buffering=0) as file:
+            with self._own.open("ab", buffering=0) as file:
                 file.write(data)
                 os.fsync(file.fileno())
         except OSError as error:
-            raise output_error(self.path, error) from error
+            raise output_error(self._own, error) from error
 
     def remove(self) -> None:
-        """Delete the journal of a job that is complete."""
-        with contextlib.suppress(OSError):
-            self.path.unlink()
+        """Delete the journals of a job that is complete."""
+        remove(self.folder)
 
-    def _load(self, job: str) -> bool:
-        """Read the records if the journal is there and of this job."""
-        try:
-            lines = self.path.read_bytes().splitlines()
-        except OSError:
-            return False
-        documents = [document for line in lines if (document := _parse(line))]
-        if not documents or documents[0].get("job") != job:
-            return False
-        for document in documents[1:]:
+    def _take(self, documents: list[dict[str, Any]]) -> None:
+        for document in documents:
             with contextlib.suppress(KeyError, TypeError):
                 record = FileRecord(**{**document, "entry": ShardEntry(**document["entry"])})
                 self.records[record.entry.name] = record
-        return True
+
+
+def journals(folder: Path) -> list[Path]:
+    """Journals of unfinished jobs in a folder."""
+    return sorted(folder.glob(_NAMES))
+
+
+def remove(folder: Path) -> None:
+    """Delete all journals of a folder."""
+    for path in journals(folder):
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def _documents(path: Path) -> list[dict[str, Any]]:
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError:
+        return []
+    return [document for line in lines if (document := _parse(line))]
 
 
 def _line(document: dict[str, Any]) -> bytes:

@@ -6,21 +6,24 @@ import sys
 import time
 from typing import TYPE_CHECKING, NoReturn
 
-from lenet_mp import checks, cli, tables
+from lenet_mp import checks, cli, comm, tables
 from lenet_mp.decode_pool import default_workers
 from lenet_mp.errors import DataError, UsageError
 from lenet_mp.folders import read_folders
 from lenet_mp.jobs import Options
+from lenet_mp.last_words import ending_together
 from lenet_mp.lists import read_lists
-from lenet_mp.preparation import inspect, prepare
+from lenet_mp.preparation import prepare
 from lenet_mp.prepare_options import build_parser
 from lenet_mp.progress import duration
+from lenet_mp.shard_making import inspect
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
     from pathlib import Path
 
+    from lenet_mp.comm import Comm
     from lenet_mp.lists import Collection, Problem
     from lenet_mp.manifest import Manifest
     from lenet_mp.preparation import Result
@@ -32,35 +35,59 @@ FREE_REJECTIONS = 10
 @cli.command("prepare")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    args = build_parser().parse_args(argv)
+    world = comm.connect()
+    with ending_together(world, "lenet-mp prepare"):
+        return _run(build_parser().parse_args(argv), world)
+
+
+def _run(args: argparse.Namespace, world: Comm) -> int:
     began = time.monotonic()
+    options = Options(args.size, args.channels, args.shard_size, args.seed, args.filter, args.store, args.quality)
+    workers = args.workers or max(1, default_workers() // world.local_size)
+    gathered = _gather(args, options, workers) if world.rank == 0 else None
+    world.rest()
+    collection, most_rejected = world.broadcast(gathered)
+    result = prepare(
+        collection,
+        options,
+        args.out,
+        workers=workers,
+        most_rejected=most_rejected,
+        overwrite=args.overwrite,
+        world=world,
+    )
+    if result is None:
+        return 0
+    _show(result.problems[len(collection.problems) :], [])
+    if result.manifest is None:
+        _give_up(args, result.problems, _total(collection))
+    _report(args.report, result.problems)
+    _summarise(args.out, result, result.manifest, time.monotonic() - began)
+    return 0
+
+
+def _total(collection: Collection) -> int:
+    """Samples that the lists or folders name, good or bad."""
+    return sum(map(len, collection.samples.values())) + len(collection.problems)
+
+
+def _gather(args: argparse.Namespace, options: Options, workers: int) -> tuple[Collection, int]:
+    """Return all samples that may be usable, and how many may turn out not to be; stop here if too many are not."""
     collection = _collect(args)
-    total = sum(map(len, collection.samples.values())) + len(collection.problems)
+    total = _total(collection)
     most_rejected = 0 if args.skip_bad is None else max(FREE_REJECTIONS, int(args.skip_bad / 100 * total))
     broken = checks.faults(collection)
     _show(collection.problems + broken, collection.notices)
     if broken:
         _report(args.report, collection.problems + broken)
         raise DataError(f"nothing was prepared: {broken[0]}")
-    options = Options(
-        args.size, args.channels, args.shard_size, args.seed, args.filter, args.store, args.quality
-    )
-    workers = args.workers or default_workers()
     if len(collection.problems) > most_rejected:
         # The lists must change anyhow; look at the images too, so that one pass shows everything.
         print("prepare: looking at the images as well, writing nothing", file=sys.stderr)
         problems = inspect(collection, options, workers=workers)
         _show(problems, [])
         _give_up(args, collection.problems + problems, total)
-    result = prepare(
-        collection, options, args.out, workers=workers, most_rejected=most_rejected, overwrite=args.overwrite
-    )
-    _show(result.problems[len(collection.problems) :], [])
-    if result.manifest is None:
-        _give_up(args, result.problems, total)
-    _report(args.report, result.problems)
-    _summarise(args.out, result, result.manifest, time.monotonic() - began)
-    return 0
+    return collection, most_rejected
 
 
 def _collect(args: argparse.Namespace) -> Collection:

@@ -18,19 +18,19 @@ class Progress:
         Number of units in the whole job.
     label, unit : str
         What is done, to what: ``prepare``, ``images``.
-    done : int
-        Units that an earlier run finished; they do not count for the speed.
+    shown : bool
+        Whether to show anything; ranks other than 0 only measure.
     """
 
-    def __init__(self, total: int, label: str, unit: str, *, done: int = 0) -> None:
-        self._total, self._label, self._unit = total, label, unit
-        self._first = self._done = done
+    def __init__(self, total: int, label: str, unit: str, *, shown: bool = True) -> None:
+        self._total, self._label, self._unit, self._shows = total, label, unit, shown
+        self._done = 0
         self._began = self._shown = time.monotonic()
         self._bar: Any = None
-        if sys.stderr.isatty():
+        if shown and sys.stderr.isatty():
             from tqdm import tqdm  # noqa: PLC0415 - only for a terminal
 
-            self._bar = tqdm(total=total, initial=done, desc=label, unit=f" {unit}", dynamic_ncols=True)
+            self._bar = tqdm(total=total, desc=label, unit=f" {unit}", dynamic_ncols=True)
 
     def advance(self, count: int) -> None:
         """Add finished units."""
@@ -38,7 +38,7 @@ class Progress:
         now = time.monotonic()
         if self._bar is not None:
             self._bar.update(count)
-        elif now - self._shown >= _SECONDS_BETWEEN_LINES:
+        elif self._shows and now - self._shown >= _SECONDS_BETWEEN_LINES:
             self._shown = now
             rate = max(self.rate(), 1e-9)
             left = duration((self._total - self._done) / rate)
@@ -50,7 +50,7 @@ class Progress:
 
     def rate(self) -> float:
         """Units per second since the start."""
-        return (self._done - self._first) / max(time.monotonic() - self._began, 1e-9)
+        return self._done / max(time.monotonic() - self._began, 1e-9)
 
     def close(self) -> None:
         """Leave the bar as it stands."""

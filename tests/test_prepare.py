@@ -305,7 +305,7 @@ def test_two_runs_in_one_folder(tmp_path):
     """While one run works in a folder, a second one stops at once with code 2; after its death a third may go on."""
     lists = write_lists(tmp_path, counts=(60, 6, 6))
     first = start(tmp_path, lists)
-    wait_for((tmp_path / "data" / ".prepare.jsonl").exists, first)
+    wait_for((tmp_path / "data" / ".prepare.0.jsonl").exists, first)
     os.kill(first.pid, signal.SIGSTOP)
     second = start(tmp_path, lists)
     _, err = second.communicate(timeout=60)
