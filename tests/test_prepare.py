@@ -6,9 +6,11 @@ import json
 import os
 import random
 import signal
+import struct
 import subprocess
 import sys
 import time
+import zlib
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ from PIL import Image
 from lenet_mp import shards
 from lenet_mp.jobs import Options
 from lenet_mp.prepare import main
-from tests.pictures import pixels, write_lists, write_picture
+from tests.pictures import encoded, pixels, write_lists, write_picture
 
 FAST = ["--size", "10x12", "--shard-size", "4", "--workers", "1"]
 
@@ -353,7 +355,7 @@ def test_a_disk_that_fills_up(tmp_path):
     [
         ["--split", "50,40"], ["--split", "0,50,50"], ["--split", "a,b"], ["--split", "120,-10,-10"], ["--size", "0"],
         ["--size", "1x2x3"], ["--size", "-5"], ["--shard-size", "0"], ["--workers", "x"], ["--skip-bad", "101"],
-        ["--channels", "2"], ["--filter", "magic"],
+        ["--channels", "2"], ["--filter", "magic"], ["--store", "zip"], ["--quality", "96"],
     ],
 )  # fmt: skip
 def test_bad_options(options, capsys):
@@ -386,3 +388,51 @@ def test_class_with_many_kinds_of_images(tmp_path):
     dataset = shards.open_dataset(tmp_path / "data")
     assert sum(split.count for split in dataset.train) == 9
     assert dataset.validation is None
+
+
+def plant(folder):
+    """Write one bad file of every kind; return {path: part of the reason}."""
+    folder.mkdir()
+    photo = encoded(pixels(0, 60, 60), "JPEG")
+    picture = encoded(pixels(0, 60, 60))
+    header = struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0)
+    bomb = picture[:16] + header + struct.pack(">I", zlib.crc32(b"IHDR" + header)) + picture[33:]
+    files = {
+        "empty.png": (b"", "empty"),
+        "text.jpg": (b"<html>404 Not Found</html>", "not an image"),
+        "cut.jpg": (photo[: len(photo) // 2], "truncated"),
+        "cut.png": (picture[: len(picture) // 2], "cannot be decoded"),
+        "flipped.png": (picture[:200] + b"\xff" * 40 + picture[240:], "cannot be decoded"),
+        "vector.eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", "not an image"),
+        "photo.tif": (encoded(pixels(0), "TIFF"), "not an image"),
+        "bomb.png": (bomb, "claims"),
+        "archive.jpg": (b"PK\x03\x04" + bytes(100), "not an image"),
+    }
+    for name, (data, _) in files.items():
+        (folder / name).write_bytes(data)
+    os.mkfifo(folder / "pipe.png")
+    (folder / "folder.png").mkdir()
+    (folder / "out.png").symlink_to("/etc/passwd")
+    reasons = {name: reason for name, (_, reason) in files.items()}
+    return reasons | {"pipe.png": "regular file", "folder.png": "folder", "out.png": "outside", "gone.png": "no such"}
+
+
+def test_every_kind_of_bad_file_is_found_and_nothing_else(tmp_path):
+    """Among good images, the report holds exactly the planted bad ones, each with its own reason."""
+    lists = write_lists(tmp_path, counts=(120, 6, 6))
+    planted = plant(tmp_path / "bad")
+    lines = lists[0].read_text().splitlines()
+    choose = random.Random(3)
+    for name in planted:
+        lines.insert(choose.randrange(len(lines)), f"bad/{name} 1")
+    lists[0].write_text("\n".join(lines))
+    assert prepare(tmp_path, lists, "--skip-bad", "20", "--report", str(tmp_path / "report.csv")) == 0
+    with (tmp_path / "report.csv").open() as file:
+        rows = {row["where"]: row["reason"] for row in csv.DictReader(file)}
+    assert len(rows) == len(planted)
+    for name, reason in planted.items():
+        where = f"train.txt:{lines.index(f'bad/{name} 1') + 1}"
+        assert reason in rows[where].lower(), (name, rows[where])
+    dataset = shards.open_dataset(tmp_path / "data")
+    assert sum(split.count for split in dataset.train) == 120
+    assert len(dataset.manifest.rejected) == len(planted)
