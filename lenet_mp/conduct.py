@@ -4,16 +4,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from lenet_mp import run_folder
+from lenet_mp import checkpoint, files, run_folder
 from lenet_mp.errors import UsageError
+from lenet_mp.locks import folder_lock
 from lenet_mp.run_folder import RunFolder
 
 if TYPE_CHECKING:
+    from contextlib import ExitStack
+
+    from lenet_mp.checkpoint import Checkpoint
     from lenet_mp.trainer import Trainer
 
 RUNS = Path("runs")
+
+
+class Saved(NamedTuple):
+    """A run that goes on: its folder, unless it goes on in another one, and its state."""
+
+    folder: Path | None
+    state: Checkpoint
 
 
 @dataclass(frozen=True)
@@ -27,8 +38,29 @@ class Conduct:
     timeout: str
     check_ranks: int
 
-    def saved_run(self) -> Path | None:
-        """Find the checkpoint to go on from; None to start anew."""
+    def take_up(self, held: ExitStack) -> Saved | None:
+        """Find, lock and read the run to go on with; None to start anew.
+
+        The lock comes first: nobody else may be writing what is read here. ``held`` keeps it.
+        """
+        path = self._saved_run()
+        if path is None:
+            return None
+        goes_on_there = self.out in (None, path.parent)
+        if goes_on_there:
+            held.enter_context(folder_lock(path.parent))
+        state = run_folder.load_newest(path.parent) if path.name == run_folder.LAST else checkpoint.load(path)
+        return Saved(path.parent if goes_on_there else None, state)
+
+    def open_folder(self, trainer: Trainer, saved: Saved | None, held: ExitStack) -> RunFolder:
+        """Make and lock the run's folder, or take the one of the run that goes on."""
+        if saved and saved.folder:
+            return RunFolder(saved.folder)
+        out = self.out or run_folder.make_new(RUNS, f"model-{trainer.network.model.name}")
+        held.enter_context(folder_lock(files.make_folder(out)))
+        return RunFolder.create(out, reuse=self.resume == "auto")
+
+    def _saved_run(self) -> Path | None:
         if self.resume is None:
             return None
         if self.resume in ("newest", "auto"):
@@ -39,10 +71,3 @@ class Conduct:
                 raise UsageError(f"nothing to resume: {RUNS}/ has no run; name a run folder after --resume")
             return run_folder.find_checkpoint(folder, "last")
         return run_folder.find_checkpoint(Path(self.resume), "last")
-
-    def open_folder(self, trainer: Trainer, saved_in: Path | None) -> RunFolder:
-        """Make the run's folder, or take the one of the run that goes on."""
-        if saved_in and self.out in (None, saved_in.parent):
-            return RunFolder(saved_in.parent)
-        out = self.out or run_folder.new_path(RUNS, f"model-{trainer.network.model.name}")
-        return RunFolder.create(out, reuse=self.resume == "auto")

@@ -1,29 +1,32 @@
 """The folder of one training run: what is in it, what it is called, and how to find its checkpoints.
 
 ``config.toml``, ``env.json``, ``metrics.csv``, ``log.txt``, ``curves.png``, ``features/``, ``last.ckpt``,
-``best.ckpt``, ``test.json``, ``report.html``. Every file is replaced atomically; no folder of an earlier run is written
-to unless that run is resumed.
+``previous.ckpt``, ``best.ckpt``, ``test.json``, ``report.html``. Every file is replaced atomically; no folder of an
+earlier run is written to unless that run is resumed.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
+import shutil
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import tomli_w
 
-from lenet_mp import checkpoint, files
+from lenet_mp import checkpoint, files, locks
 from lenet_mp.errors import CheckpointError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 METRICS = ("epoch", "lr", "loss", "train_top1", "val_top1", "val_top5", "seconds", "images_per_second")
-LAST, BEST = "last.ckpt", "best.ckpt"
+LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 
 
 class RunFolder:
@@ -48,7 +51,7 @@ class RunFolder:
         OutputError
             If it cannot be written.
         """
-        used = path.exists() and (not path.is_dir() or any(path.iterdir()))
+        used = path.exists() and (not path.is_dir() or any(entry.name != locks.NAME for entry in path.iterdir()))
         if used and not (reuse and path.is_dir() and not (path / LAST).exists()):
             raise UsageError(f"{path} exists already: choose another --out, or --resume {path} to go on with it")
         files.make_folder(path)
@@ -80,20 +83,55 @@ class RunFolder:
             raise files.output_error(self.path / "log.txt", error) from error
 
     def save(self, state: checkpoint.Checkpoint, *, best: bool) -> None:
-        """Write ``last.ckpt``, and ``best.ckpt`` where the state is the best so far."""
+        """Write ``last.ckpt``, keep the one before it, and write ``best.ckpt`` where the state is the best so far."""
         data = checkpoint.to_bytes(state)
         if best:
             files.write_atomically(self.path / BEST, data)
+        if (self.path / LAST).exists():
+            with files.replaced(self.path / PREVIOUS) as temporary:
+                try:
+                    temporary.hardlink_to(self.path / LAST)
+                except OSError:  # a file system without hard links
+                    shutil.copyfile(self.path / LAST, temporary)
         files.write_atomically(self.path / LAST, data)
 
     def _write(self, name: str, text: str) -> None:
         files.write_atomically(self.path / name, text.encode(errors="surrogateescape"))
 
 
-def new_path(parent: Path, stem: str) -> Path:
-    """Return a folder of ``parent`` that does not exist: ``stem-1``, or the next free number."""
-    taken = {p.name for p in parent.iterdir()} if parent.is_dir() else set()
-    return next(parent / f"{stem}-{i}" for i in range(1, len(taken) + 2) if f"{stem}-{i}" not in taken)
+def make_new(parent: Path, stem: str) -> Path:
+    """Make a folder in ``parent`` that did not exist: ``stem-1``, or the next free number."""
+    files.make_folder(parent)
+    for number in itertools.count(1):
+        path = parent / f"{stem}-{number}"
+        try:
+            path.mkdir()
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise files.output_error(path, error) from error
+        return path
+    raise AssertionError  # the numbers do not end
+
+
+def load_newest(run: Path) -> checkpoint.Checkpoint:
+    """Read ``last.ckpt``, or the one before it where that is damaged, saying so on stderr.
+
+    Raises
+    ------
+    CheckpointError
+        If neither can be read; the text is about ``last.ckpt``.
+    """
+    try:
+        return checkpoint.load(run / LAST)
+    except CheckpointError as error:
+        try:
+            state = checkpoint.load(run / PREVIOUS)
+        except CheckpointError:
+            raise error from None
+        place = f"epoch {state.epoch + 1}, step {state.step}"
+        print(f"warning: {error}; going on from {PREVIOUS}, at {place}", file=sys.stderr, flush=True)
+        return state
 
 
 def newest(parent: Path) -> Path | None:

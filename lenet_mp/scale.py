@@ -130,7 +130,7 @@ def _splits(total: int) -> list[tuple[int, int]]:
 def _make_out(chosen: Path | None) -> Path:
     if chosen and chosen.exists() and (not chosen.is_dir() or any(chosen.iterdir())):
         raise UsageError(f"{chosen} exists already: choose another --out")
-    return files.make_folder(chosen or run_folder.new_path(RUNS, "scale"))
+    return files.make_folder(chosen or run_folder.make_new(RUNS, "scale"))
 
 
 def _number(text: str) -> int:

@@ -10,7 +10,7 @@ from dataclasses import Field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lenet_mp import agreement, checkpoint, comm, config, threads
+from lenet_mp import agreement, comm, config, threads
 from lenet_mp.cli import Parser, command
 from lenet_mp.conduct import Conduct
 from lenet_mp.config import Config
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from lenet_mp.checkpoint import Checkpoint
     from lenet_mp.comm import Comm
+    from lenet_mp.conduct import Saved
     from lenet_mp.evaluation import Scores
     from lenet_mp.images import ImagePixels
     from lenet_mp.models import Model
@@ -92,17 +93,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(world: Comm, options: dict[str, Any], conduct: Conduct) -> int:
     """Train as ``options`` say; every rank calls this. Returns the exit code."""
     stop = StopRequest(seconds(conduct.max_time) if conduct.max_time else math.inf)
-    with watching(world, seconds(conduct.timeout)):
-        return _run(world, options, conduct, stop)
+    with watching(world, seconds(conduct.timeout)), contextlib.ExitStack() as held:
+        return _run(world, options, conduct, stop, held)
 
 
-def _run(world: Comm, options: dict[str, Any], conduct: Conduct, stop: StopRequest) -> int:
-    saved_in = world.broadcast(conduct.saved_run() if world.rank == 0 else None)
-    saved = checkpoint.load(saved_in) if saved_in else None
-    settings = config.resumed(_saved_settings(saved), options) if saved else Config(**config.with_recipe(options))
-    trainer = _make_trainer(world, settings, saved)
+def _run(world: Comm, options: dict[str, Any], conduct: Conduct, stop: StopRequest, held: contextlib.ExitStack) -> int:
+    saved = world.broadcast(conduct.take_up(held) if world.rank == 0 else None)
+    state = saved.state if saved else None
+    settings = config.resumed(_saved_settings(state), options) if state else Config(**config.with_recipe(options))
+    trainer = _make_trainer(world, settings, state)
     agreement.check_job(world, trainer.fingerprint())
-    recorder = _make_recorder(trainer, conduct, saved_in)
+    recorder = _make_recorder(trainer, conduct, saved, held)
     world.rest()
     code = trainer.fit(recorder, stop=stop, check_ranks=conduct.check_ranks)
     if code == 0:
@@ -142,13 +143,13 @@ def _prepare_sample(model: Model) -> Path:
     return sample.prepare(size=model.input_shape[0])
 
 
-def _make_recorder(trainer: Trainer, conduct: Conduct, saved_in: Path | None) -> Recorder:
+def _make_recorder(trainer: Trainer, conduct: Conduct, saved: Saved | None, held: contextlib.ExitStack) -> Recorder:
     from lenet_mp import recorder  # noqa: PLC0415 - draws with the engine, see above
 
     if trainer.comm.rank:
         return recorder.Silent()
     image = _feature_image(trainer)
-    folder = conduct.open_folder(trainer, saved_in)
+    folder = conduct.open_folder(trainer, saved, held)
     launched = trainer.comm.size > 1
     samples, epochs = trainer.loader.samples, trainer.config.epochs
     console = Console(conduct.progress, launched=launched, epochs=epochs, samples=samples)

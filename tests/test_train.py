@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -16,6 +17,8 @@ from PIL import Image
 from lenet_mp import checkpoint, run_folder
 from lenet_mp.config import Config
 from lenet_mp.errors import UsageError
+from lenet_mp.files import make_folder
+from lenet_mp.locks import folder_lock
 from lenet_mp.stopping import seconds
 from lenet_mp.train import main
 
@@ -64,9 +67,10 @@ def test_a_run_learns(reference):
 
 def test_the_run_folder_is_complete(reference):
     """A run leaves options, environment, metrics, log, curves, feature maps, checkpoints and the test result."""
-    names = {p.name for p in reference.iterdir()}
-    files = {"config.toml", "env.json", "metrics.csv", "log.txt", "curves.png", "last.ckpt", "best.ckpt", "test.json", "report.html"}
-    assert names == files | {"features"}
+    names = {p.name for p in reference.iterdir()} - {".lock"}
+    checkpoints = {"last.ckpt", "previous.ckpt", "best.ckpt"}
+    results = {"config.toml", "env.json", "metrics.csv", "log.txt", "curves.png", "test.json", "report.html"}
+    assert names == checkpoints | results | {"features"}
     assert sorted(p.name for p in (reference / "features").iterdir()) == ["epoch-01", "epoch-04"]
     maps = {p.stem for p in (reference / "features" / "epoch-04").iterdir()}
     assert {"C1", "S1", "C2"} <= maps
@@ -237,6 +241,31 @@ def test_an_existing_run_is_never_overwritten(place, reference, capsys):
     assert main(options(place, reference)) == 2
     assert "exists already" in capsys.readouterr().err
     assert (reference / "last.ckpt").read_bytes() == before
+
+
+def test_two_runs_in_one_folder(place, tmp_path, capsys):
+    """While a run holds its folder another one is told who does; a resume of it as well."""
+    assert main(options(place, tmp_path / "run", "--epochs", "1")) == 0
+    with folder_lock(tmp_path / "run"):
+        assert main(["--resume", str(tmp_path / "run"), "--epochs", "2"]) == 2
+        assert f"in use by process {os.getpid()} on" in capsys.readouterr().err
+    with folder_lock(make_folder(tmp_path / "new")):
+        assert main(options(place, tmp_path / "new")) == 2
+        assert "in use by process" in capsys.readouterr().err
+
+
+def test_a_damaged_checkpoint_is_replaced_by_the_one_before(place, reference, tmp_path, capsys):
+    """When last.ckpt is damaged a resume says so and takes the previous one, to the same result."""
+    out = tmp_path / "run"
+    assert main(options(place, out, "--epochs", "3")) == 0
+    (out / "last.ckpt").write_bytes((out / "last.ckpt").read_bytes()[:-1])
+    assert main(["--resume", str(out), "--epochs", "4", "--progress", "off"]) == 0
+    assert "last.ckpt is damaged" in capsys.readouterr().err
+    ours, theirs = (checkpoint.load(run / "last.ckpt") for run in (out, reference))
+    assert ours.parameters.tobytes() == theirs.parameters.tobytes()
+    for name in ("last.ckpt", "previous.ckpt"):
+        (out / name).write_bytes(b"")
+    assert main(["--resume", str(out), "--epochs", "5"]) == 4
 
 
 def test_resuming_with_other_options_or_data_is_refused(reference, tmp_path, capsys):
