@@ -17,7 +17,7 @@ from cffi import FFI
 
 HERE = Path(__file__).parent
 SOURCES = sorted(str(path.relative_to(HERE)) for path in (HERE / "csrc").glob("*.c"))
-HEADERS = sorted(str(path.relative_to(HERE)) for path in (HERE / "csrc").glob("*.h"))
+HEADERS = sorted(str(path.relative_to(HERE)) for suffix in ("h", "inc") for path in (HERE / "csrc").glob(f"*.{suffix}"))
 
 COMPILE_ARGS = [
     "-std=gnu11",

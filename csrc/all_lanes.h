@@ -3,6 +3,9 @@
 
 #include "activation.h"
 #include "conv.h"
+#include "conv_forward.h"
+#include "conv_input.h"
+#include "conv_weight.h"
 #include "dense.h"
 #include "loss.h"
 #include "pixels.h"
@@ -13,8 +16,13 @@ const struct lane_kernels ISA_TABLE = {
     .name = ISA_NAME,
     .lanes = LANES,
     .read_pixels = read_pixels,
+    .transpose_pixels = transpose_pixels,
+    .normalise_pixels = normalise_pixels,
     .conv_forward_row = conv_forward_row,
-    .conv_backward_weight_row = conv_backward_weight_row,
+    .conv_backward_weight = conv_backward_weight,
+    .conv_backward_weight_strip = conv_backward_weight_strip,
+    .conv_strip_columns = conv_strip_columns,
+    .conv_backward_bias = conv_backward_bias,
     .conv_backward_input = conv_backward_input,
     .dense_forward = dense_forward,
     .dense_backward_input = dense_backward_input,

@@ -15,6 +15,12 @@
 #define LANES 16
 #define REGISTERS 32
 #define vec_fma(a, b, c) ((vec)_mm512_fmadd_ps((__m512)(a), (__m512)(b), (__m512)(c)))
+#define vec_fnma(a, b, c) ((vec)_mm512_fnmadd_ps((__m512)(a), (__m512)(b), (__m512)(c)))
+#define vec_min(a, b) ((vec)_mm512_min_ps((__m512)(a), (__m512)(b)))
+typedef __m512i bytes;
+#define unpack_low(a, b) _mm512_unpacklo_epi8(a, b)
+#define unpack_high(a, b) _mm512_unpackhi_epi8(a, b)
+#define widen(p) _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i_u *)(p)))
 #include "all_lanes.h"
 #if defined(__clang__)
 #pragma clang attribute pop

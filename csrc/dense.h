@@ -70,29 +70,97 @@ static void dense_backward_input(float *dx, const float *dy, const float *weight
         dense_input_block(dx + k * LANES, dy, weight + k * outputs, outputs, 1);
 }
 
+/* K inputs x V vectors of outputs: at least eight chains, K + V loads for K * V multiplications. */
+#if REGISTERS == 32
+#define OUTER_INPUTS 12
+#else
+#define OUTER_INPUTS 6
+#endif
+#define OUTER_VECTORS 2
+
+/* LANES floats, or the first `count` of them and zeros. */
+INLINE vec load_some(const float *p, size_t count)
+{
+    vec v = {0};
+    if (count >= LANES)
+        __builtin_memcpy(&v, p, sizeof v);
+    else
+        for (size_t i = 0; i < count; i++)
+            v[i] = p[i];
+    return v;
+}
+
+INLINE void store_some(float *p, vec v, size_t count)
+{
+    if (count >= LANES)
+        __builtin_memcpy(p, &v, sizeof v);
+    else
+        for (size_t i = 0; i < count; i++)
+            p[i] = v[i];
+}
+
+/* dw[k .. k + K) x V vectors of `count` outputs (all LANES, or fewer in the last). by_sample: rows of `pitch` vectors. */
+INLINE void outer_block(float *dweight, size_t outputs, const float *x, const float *by_sample, size_t pitch,
+                        size_t count, int32_t first, const int K, const int V)
+{
+    vec sum[OUTER_INPUTS * OUTER_VECTORS];
+#pragma GCC unroll 12
+    for (int k = 0; k < K; k++)
+#pragma GCC unroll 2
+        for (int v = 0; v < V; v++)
+            sum[k * V + v] = first ? splat(0.0f) : load_some(dweight + (size_t)k * outputs + (size_t)v * LANES, count);
+    for (size_t lane = 0; lane < LANES; lane++) {
+        vec d[OUTER_VECTORS];
+#pragma GCC unroll 2
+        for (int v = 0; v < V; v++)
+            d[v] = load(by_sample, lane * pitch + (size_t)v);
+#pragma GCC unroll 12
+        for (int k = 0; k < K; k++) {
+            vec in = splat(x[(size_t)k * LANES + lane]);
+#pragma GCC unroll 2
+            for (int v = 0; v < V; v++)
+                sum[k * V + v] = vec_fma(in, d[v], sum[k * V + v]);
+        }
+    }
+#pragma GCC unroll 12
+    for (int k = 0; k < K; k++)
+#pragma GCC unroll 2
+        for (int v = 0; v < V; v++)
+            store_some(dweight + (size_t)k * outputs + (size_t)v * LANES, sum[k * V + v], count);
+}
+
+/* All outputs of K inputs. */
+INLINE void outer_inputs(float *dweight, size_t outputs, const float *x, const float *by_sample, int32_t first,
+                         const int K)
+{
+    const size_t pitch = (outputs + LANES - 1) / LANES;
+    size_t o = 0;
+    for (; o + OUTER_VECTORS * LANES <= outputs; o += OUTER_VECTORS * LANES)
+        outer_block(dweight + o, outputs, x, by_sample + o, pitch, LANES, first, K, OUTER_VECTORS);
+    for (; o + LANES <= outputs; o += LANES)
+        outer_block(dweight + o, outputs, x, by_sample + o, pitch, LANES, first, K, 1);
+    if (o < outputs)
+        outer_block(dweight + o, outputs, x, by_sample + o, pitch, outputs - o, first, K, 1);
+}
+
 /*
  * Adds one part to dparameters, (K, O) + (O) plain floats, or starts it where `first`. scratch: dy the other way round,
- * LANES rows of the outputs, each rounded up to whole vectors.
+ * LANES rows of the outputs, each rounded up to whole vectors, and LANES ones.
  */
 static void dense_backward_weight(float *dparameters, const float *dy, const float *x, size_t inputs, size_t outputs,
                                   int32_t first, float *scratch)
 {
-    const size_t vectors = (outputs + LANES - 1) / LANES, pitch = vectors * LANES;
-    for (size_t lane = 0; lane < LANES; lane++)
+    const size_t pitch = (outputs + LANES - 1) / LANES * LANES;
+    float *ones = scratch + LANES * pitch;
+    for (size_t lane = 0; lane < LANES; lane++) {
         for (size_t o = 0; o < pitch; o++)
             scratch[lane * pitch + o] = o < outputs ? dy[o * LANES + lane] : 0.0f;
-    for (size_t k = 0; k <= inputs; k++) {  /* the bias is the weight of one more input that is always 1 */
-        float *to = dparameters + k * outputs;
-        for (size_t v = 0; v < vectors; v++) {
-            const size_t count = outputs - v * LANES < LANES ? outputs - v * LANES : LANES;
-            vec sum = splat(0.0f);
-            if (!first)
-                __builtin_memcpy(&sum, to + v * LANES, count * sizeof(float));
-            for (size_t lane = 0; lane < LANES; lane++) {
-                vec in = splat(k < inputs ? x[k * LANES + lane] : 1.0f);
-                sum = vec_fma(in, load(scratch, lane * vectors + v), sum);
-            }
-            __builtin_memcpy(to + v * LANES, &sum, count * sizeof(float));
-        }
+        ones[lane] = 1.0f;
     }
+    size_t k = 0;
+    for (; k + OUTER_INPUTS <= inputs; k += OUTER_INPUTS)
+        outer_inputs(dparameters + k * outputs, outputs, x + k * LANES, scratch, first, OUTER_INPUTS);
+    for (; k < inputs; k++)
+        outer_inputs(dparameters + k * outputs, outputs, x + k * LANES, scratch, first, 1);
+    outer_inputs(dparameters + k * outputs, outputs, ones, scratch, first, 1);  /* the bias: an input that is always 1 */
 }

@@ -44,18 +44,30 @@ static inline size_t tensor_at(const struct tensor *t, int32_t row)
     return (size_t)(row + t->padding) * tensor_pitch(t) + (size_t)t->padding * (size_t)t->channels;
 }
 
+/* In place of an enum lenet_activation: none. */
+#define LENET_LINEAR (-1)
+
 struct lane_kernels {
     const char *name;
     int32_t lanes;
 
     /* pixels.h */
-    void (*read_pixels)(float *row, const uint8_t *const *samples, size_t first, size_t count, float scale,
-                        float offset);
-    /* conv.h: rows[kh] are the padded input rows under the kernel's rows */
+    void (*read_pixels)(float *row, const uint8_t *const *samples, size_t first, size_t count, size_t total,
+                        float scale, float offset);
+    void (*transpose_pixels)(uint8_t *pixels, const uint8_t *const *samples, size_t first, size_t count,
+                             size_t total);
+    void (*normalise_pixels)(float *row, const uint8_t *pixels, size_t count, float scale, float offset);
+    /* conv_forward.h: rows[kh] are the padded input rows under the kernel's rows */
     void (*conv_forward_row)(float *y, const float *const *rows, const float *weight, const float *bias,
                              const struct lenet_layer *layer);
-    void (*conv_backward_weight_row)(float *dparameters, const float *dy, const float *const *rows,
-                                     const struct lenet_layer *layer);
+    /* conv_weight.h */
+    void (*conv_backward_weight)(float *dweight, const struct tensor *dy, const struct tensor *x,
+                                 const struct lenet_layer *layer);
+    void (*conv_backward_weight_strip)(float *dweight, const float *dy, const float *x, size_t columns,
+                                       const struct lenet_layer *layer);
+    size_t (*conv_strip_columns)(const struct lenet_layer *layer);
+    void (*conv_backward_bias)(float *dbias, const float *dy, size_t rows, const struct lenet_layer *layer);
+    /* conv_input.h */
     void (*conv_backward_input)(const struct tensor *dx, const struct tensor *dy, const float *weight,
                                 const struct lenet_layer *layer);
     /* dense.h */
@@ -68,7 +80,7 @@ struct lane_kernels {
     void (*pool_forward)(const struct tensor *y, const struct tensor *x, const float *parameters,
                          const struct lenet_layer *layer);
     void (*pool_backward)(const struct tensor *dx, const struct tensor *dy, const struct tensor *x,
-                          const float *parameters, const struct lenet_layer *layer);
+                          const float *parameters, const struct lenet_layer *layer, int32_t activation);
     void (*subsample_backward_weight)(float *dparameters, const struct tensor *dy, const struct tensor *x,
                                       const struct lenet_layer *layer);
     /* activation.h: y and x, dx and dy may be the same */

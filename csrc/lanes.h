@@ -5,6 +5,10 @@
  *   LANES      4, 8 or 16: floats of one register. Never wider than the hardware's: a 64-byte type compiled for
  *              AVX2 spills at every turn.
  *   REGISTERS  16 or 32: vector registers, which decide the size of register blocks.
+ *   vec_fnma   c - a * b with one rounding.
+ *   vec_min    the smaller; the second where either is NaN.
+ *   bytes      a register of uint8; unpack_low, unpack_high interleave the halves of each 16 bytes of two; widen makes
+ *              int32 lanes of the LANES bytes at an address.
  *   vec_fma    how to multiply and add with one rounding; the generic file takes fma_by_doubles below.
  *
  * All else is plain arithmetic of GCC's vector extension. Contraction is off (build_ffi.py), so `a * b + c` is two
@@ -70,3 +74,35 @@ INLINE vec fma_by_doubles(vec a, vec b, vec c)
     bits += step & inexact & even;
     return __builtin_convertvector((dvec)bits, vec);
 }
+
+#if defined(__SSE2__) && LANES == 4
+__attribute__((noinline, unused)) static vec fma_long_way(vec a, vec b, vec c)
+{
+    return fma_by_doubles(a, b, c);
+}
+
+/* Lanes whose sum rounds to float in one step, as 32-bit masks of which one half counts: low words that are a tie, high
+ * words of magnitudes from the smallest double to below 2^-126. */
+INLINE __m128i needs_long_way(__m128d sum)
+{
+    const __m128i bits = _mm_castpd_si128(sum);
+    const __m128i dropped = _mm_and_si128(bits, _mm_set_epi32(0x7fffffff, 0x1fffffff, 0x7fffffff, 0x1fffffff));
+    const __m128i tie = _mm_cmpeq_epi32(dropped, _mm_set_epi32(-1, 0x10000000, -1, 0x10000000));
+    const __m128i tiny = _mm_and_si128(_mm_cmpgt_epi32(dropped, _mm_set_epi32(0, 0x7fffffff, 0, 0x7fffffff)),
+                                       _mm_cmpgt_epi32(_mm_set_epi32(0x38100000, 0, 0x38100000, 0), dropped));
+    return _mm_or_si128(tie, tiny);
+}
+
+/* a * b + c with one rounding; generic.c tells why. */
+INLINE vec fma_checked(vec a, vec b, vec c)
+{
+    const __m128 x = (__m128)a, y = (__m128)b, z = (__m128)c;
+    const __m128d low = _mm_add_pd(_mm_mul_pd(_mm_cvtps_pd(x), _mm_cvtps_pd(y)), _mm_cvtps_pd(z));
+    const __m128d high = _mm_add_pd(
+        _mm_mul_pd(_mm_cvtps_pd(_mm_movehl_ps(x, x)), _mm_cvtps_pd(_mm_movehl_ps(y, y))),
+        _mm_cvtps_pd(_mm_movehl_ps(z, z)));
+    if (__builtin_expect(_mm_movemask_epi8(_mm_or_si128(needs_long_way(low), needs_long_way(high))), 0))
+        return fma_long_way(a, b, c);
+    return (vec)_mm_movelh_ps(_mm_cvtpd_ps(low), _mm_cvtpd_ps(high));
+}
+#endif

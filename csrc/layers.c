@@ -35,7 +35,7 @@ int32_t layer_sums_lanes(const struct lenet_layer *layer)
 size_t layer_lanes(const struct lenet_layer *layer, int32_t lanes)
 {
     if (layer_covers_input(layer))
-        return ((size_t)layer->out_channels + (size_t)lanes) * (size_t)lanes;
+        return ((size_t)layer->out_channels + 2 * (size_t)lanes) * (size_t)lanes;
     return layer_parameters(layer) * (size_t)lanes;
 }
 
@@ -98,7 +98,7 @@ void layer_backward_input(const struct lane_kernels *k, const struct lenet_layer
         for (int32_t h = 0; h < layer->height; h++)
             k->activation_backward(row_of(k, dx, h), row_of(k, dy, h), row_of(k, y, h), row, layer->activation);
     } else {
-        k->pool_backward(dx, dy, x, parameters, layer);
+        k->pool_backward(dx, dy, x, parameters, layer, LENET_LINEAR);
     }
 }
 
@@ -112,14 +112,14 @@ void layer_backward_parameters(const struct lane_kernels *k, const struct lenet_
                                  (size_t)layer->out_channels, first, work->lanes);
         return;
     }
-    memset(work->lanes, 0, count * (size_t)k->lanes * sizeof(float));
-    if (layer->kind == LENET_SUBSAMPLE)
-        k->subsample_backward_weight(work->lanes, dy, x, layer);
-    else
-        for (int32_t oh = 0; oh < layer->out_height; oh++) {
-            rows_under(k, layer, x, oh, work->rows);
-            k->conv_backward_weight_row(work->lanes, row_of(k, dy, oh), work->rows, layer);
-        }
+    float *weight = work->lanes, *bias = weight + (count - (size_t)layer->out_channels) * (size_t)k->lanes;
+    memset(weight, 0, count * (size_t)k->lanes * sizeof(float));
+    if (layer->kind == LENET_SUBSAMPLE) {
+        k->subsample_backward_weight(weight, dy, x, layer);
+    } else {
+        k->conv_backward_weight(weight, dy, x, layer);
+        k->conv_backward_bias(bias, row_of(k, dy, 0), (size_t)layer->out_height, layer);
+    }
     k->lane_sums(dparameters, work->lanes, count);
 }
 

@@ -16,6 +16,12 @@ size_t layer_parameters(const struct lenet_layer *layer);
 /* Whether it takes all its input at once, as a dense layer does. */
 int32_t layer_covers_input(const struct lenet_layer *layer);
 
+/* Whether it is a pooling of any kind. */
+static inline int32_t layer_pools(const struct lenet_layer *layer)
+{
+    return layer->kind == LENET_AVERAGE_POOL || layer->kind == LENET_MAX_POOL || layer->kind == LENET_SUBSAMPLE;
+}
+
 /* Whether the gradient of its parameters is summed lane by lane, and so part by part. */
 int32_t layer_sums_lanes(const struct lenet_layer *layer);
 

@@ -21,6 +21,9 @@ enum lenet_activation { LENET_SQUASH, LENET_SIGMOID, LENET_TANH, LENET_RELU, LEN
 /* The counts behind the gradient in a step's totals. */
 enum lenet_count { LENET_LOSS, LENET_SAMPLES, LENET_TOP1, LENET_TOP5, LENET_REFUSED, LENET_COUNTS };
 
+/* Phases of a step whose time a plan can take. Loading is part of forward and backward. */
+enum lenet_phase { LENET_LOAD, LENET_FORWARD, LENET_BACKWARD, LENET_REDUCTION, LENET_PHASES };
+
 /* One layer with every size known. Pooling has no padding; a dense layer is a convolution whose kernel is its
  * whole input. The caller has checked that the sizes fit together. */
 struct lenet_layer {
@@ -68,5 +71,9 @@ void lenet_plan_step(struct lenet_plan *plan, int64_t *totals, const float *para
 /* Forward only, n samples: counts (LENET_COUNTS values) where labels are given, logits where not NULL. */
 void lenet_plan_forward(struct lenet_plan *plan, int64_t *counts, float *logits, const float *parameters,
                         const uintptr_t *images, const int32_t *labels, int64_t n, float limit);
+
+/* Seconds of each phase (LENET_PHASES values), all threads together, since the last call; on: whether to go on
+ * taking them. A fresh plan does not. */
+void lenet_plan_profile(struct lenet_plan *plan, int32_t on, double *seconds);
 
 int32_t lenet_default_threads(void);

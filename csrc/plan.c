@@ -23,9 +23,24 @@ static void *take(struct arena *arena, size_t count, size_t size)
     return p;
 }
 
-int32_t plan_streams_pixels(const struct lenet_plan *plan)
+/* A convolution that does not cover its image, an activation, and a pooling whose windows share no rows. */
+static void find_front(struct lenet_plan *plan)
 {
-    return plan->layers[0].kind == LENET_CONV && !layer_covers_input(&plan->layers[0]);
+    const struct lenet_layer *layers = plan->layers;
+    if (layers[0].kind != LENET_CONV || layer_covers_input(&layers[0]))
+        return;
+    plan->front = 1;
+    plan->bands = layers[0].out_height;
+    plan->band_rows = 1;
+    if (plan->front < plan->count && layers[plan->front].kind == LENET_ACTIVATION)
+        plan->front++;
+    if (plan->front < plan->count && layer_pools(&layers[plan->front]) &&
+        layers[plan->front].kernel_height == layers[plan->front].stride) {
+        plan->bands = layers[plan->front].out_height;
+        plan->band_rows = layers[plan->front].stride;
+        plan->pooled_front = 1;
+        plan->front++;
+    }
 }
 
 /* Boundary i's zero border: what the convolution that reads it asks for, perhaps through activations in place. */
@@ -61,9 +76,9 @@ static void lay_out_tensors(const struct lenet_plan *plan, struct worker *w, str
     for (int32_t i = 0; i <= plan->count; i++) {
         struct tensor y = boundary(plan, i, border_of(plan, i)), dy = boundary(plan, i, 0);
         const int32_t shared = i > 0 && works_in_place(plan, i - 1);
-        if (!shared && (i > 0 || !plan_streams_pixels(plan)))
+        if (!shared && (i > 0 || !plan->front))
             y.data = take(arena, tensor_vectors(&y) * lanes, sizeof(float));
-        if (!shared && i > 0)
+        if (!shared && i > 0 && !(plan->pooled_front && i < plan->front))
             dy.data = take(arena, tensor_vectors(&dy) * lanes, sizeof(float));
         if (!arena->base)
             continue;
@@ -89,11 +104,19 @@ static void lay_out_worker(const struct lenet_plan *plan, struct worker *w, stru
     lay_out_tensors(plan, &found, arena);
     found.work.rows = take(arena, kernel_height, sizeof(float *));
     found.work.lanes = take(arena, work_lanes, sizeof(float));
-    if (plan_streams_pixels(plan)) {
+    if (plan->front) {
         const size_t row = (size_t)(first->width + 2 * first->padding) * (size_t)first->channels * lanes;
         found.pixel_rows = take(arena, (size_t)first->kernel_height * row, sizeof(float));
         found.held = take(arena, (size_t)first->kernel_height, sizeof(int32_t));
         found.zero_row = take(arena, row, sizeof(float));
+        found.strip = take(arena, row, sizeof(float));
+        found.pixels = take(arena, row + 64 * lanes, sizeof(uint8_t));
+    }
+    if (plan->pooled_front) {
+        const int32_t reach = first->stride * plan->band_rows;  /* image rows from one band to the next */
+        found.bands = boundary(plan, 1, 0);
+        found.bands.height = plan->band_rows * (1 + (first->kernel_height + reach - 1) / reach);
+        found.bands.data = take(arena, tensor_vectors(&found.bands) * lanes, sizeof(float));
     }
     found.sums = take(arena, plan->parameters * (size_t)plan->parts, sizeof(float));
     found.softmax_sums = take(arena, lanes, sizeof(float));
@@ -128,6 +151,7 @@ struct lenet_plan *lenet_plan_create(const struct lenet_layer *layers, int32_t c
         memcpy(plan->layers, layers, (size_t)count * sizeof *layers);
         for (int32_t i = 0; i < count; i++)
             plan->parameters += layer_parameters(&layers[i]);
+        find_front(plan);
         const size_t each = worker_bytes(plan);
         plan->bytes = each * (size_t)threads;
         plan->memory = aligned_alloc(4096, plan->bytes);
@@ -158,6 +182,18 @@ void lenet_plan_free(struct lenet_plan *plan)
 int64_t lenet_plan_scratch_bytes(const struct lenet_plan *plan)
 {
     return (int64_t)plan->bytes;
+}
+
+void lenet_plan_profile(struct lenet_plan *plan, int32_t on, double *seconds)
+{
+    for (int32_t phase = 0; phase < LENET_PHASES; phase++) {
+        seconds[phase] = 0.0;
+        for (int32_t t = 0; t < plan->threads; t++) {
+            seconds[phase] += plan->workers[t].seconds[phase];
+            plan->workers[t].seconds[phase] = 0.0;
+        }
+    }
+    plan->profile = on;
 }
 
 int32_t lenet_default_threads(void)

@@ -6,8 +6,8 @@
 
 /*
  * A thread's own memory. Boundary i lies in front of layer i, boundary `count` behind the last. An activation layer
- * works in place: its boundaries are one tensor. Boundary 0 exists only where the first layer does not read pixels row
- * by row.
+ * works in place: its boundaries are one tensor. Boundary 0 exists only where there is no front; gradients of the front's
+ * boundaries only for a front without pooling, which hands its last one on.
  */
 struct worker {
     struct tensor *activations, *gradients;
@@ -15,6 +15,10 @@ struct worker {
     float *pixel_rows;      /* kernel_height rows of the first convolution's input, ... */
     int32_t *held;          /* ... which image rows they hold, ... */
     float *zero_row;        /* ... and the row above and below the image */
+    uint8_t *pixels;        /* one image row, transposed, and ... */
+    float *strip;           /* ... a part of it as floats (front.c) */
+    struct tensor bands;    /* ring of gradient rows of the first convolution's output, where the front ends in a pooling */
+    double seconds[LENET_PHASES];
     float *sums;            /* gradients of the group's parts, `parameters` floats each */
     float *softmax_sums, *softmax_maxima;
     int64_t *totals;        /* parameters + LENET_COUNTS */
@@ -26,12 +30,12 @@ struct lenet_plan {
     struct worker *workers;
     char *memory;           /* one block for everything above */
     size_t bytes, parameters;
-    int32_t count, threads, parts;
+    int32_t count, threads, parts, profile;
+    int32_t front;          /* layers that run in bands as the image is read (front.c); 0 where there is no such */
+    int32_t pooled_front;   /* whether the last of them is a pooling */
+    int32_t bands, band_rows;
     float scale, offset;
 };
-
-/* Whether the first layer makes its input rows from pixels as it needs them. */
-int32_t plan_streams_pixels(const struct lenet_plan *plan);
 
 static inline int32_t plan_classes(const struct lenet_plan *plan)
 {

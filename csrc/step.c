@@ -17,15 +17,9 @@
 #include <omp.h>
 #include <string.h>
 
+#include "clock.h"
+#include "front.h"
 #include "loss_sample.h"
-#include "plan.h"
-
-/* One part on its way: which samples, and where its results go. */
-struct part {
-    const uint8_t *samples[LENET_GROUP];  /* addresses, one a lane */
-    const int32_t *labels;                /* of the valid lanes; NULL where only logits are wanted */
-    int32_t valid;
-};
 
 static struct part make_part(const uintptr_t *images, const int32_t *labels, int32_t valid, int32_t lanes)
 {
@@ -35,84 +29,18 @@ static struct part make_part(const uintptr_t *images, const int32_t *labels, int
     return part;
 }
 
-/* Image row ih as the first layer's padded input; made from pixels unless the ring still holds it. */
-static const float *pixel_row(const struct lenet_plan *plan, struct worker *w, const struct part *part, int32_t ih)
-{
-    const struct lenet_layer *first = &plan->layers[0];
-    const size_t lanes = (size_t)plan->kernels->lanes, channels = (size_t)first->channels;
-    const size_t count = (size_t)first->width * channels;
-    const size_t border = (size_t)first->padding * channels;
-    if (ih < 0 || ih >= first->height)
-        return w->zero_row;
-    const int32_t slot = ih % first->kernel_height;
-    float *row = w->pixel_rows + (size_t)slot * (count + 2 * border) * lanes;
-    if (w->held[slot] != ih) {
-        plan->kernels->read_pixels(row + border * lanes, part->samples, (size_t)ih * count, count, plan->scale,
-                                   plan->offset);
-        w->held[slot] = ih;
-    }
-    return row;
-}
-
-static void pixel_rows_under(const struct lenet_plan *plan, struct worker *w, const struct part *part, int32_t oh)
-{
-    const struct lenet_layer *first = &plan->layers[0];
-    for (int32_t kh = 0; kh < first->kernel_height; kh++)
-        w->work.rows[kh] = pixel_row(plan, w, part, oh * first->stride - first->padding + kh);
-}
-
-static void forget_pixel_rows(const struct lenet_plan *plan, struct worker *w)
-{
-    for (int32_t slot = 0; slot < plan->layers[0].kernel_height; slot++)
-        w->held[slot] = -1;
-}
-
 static float *row_of(const struct lenet_plan *plan, const struct tensor *t, int32_t row)
 {
     return t->data + tensor_at(t, row) * (size_t)plan->kernels->lanes;
 }
 
-/* The first layer, where it is a convolution over the image. */
-static void pixels_forward(const struct lenet_plan *plan, struct worker *w, const struct part *part,
-                           const float *parameters)
-{
-    const struct lenet_layer *first = &plan->layers[0];
-    const float *weight = parameters + first->offset;
-    const float *bias = weight + layer_parameters(first) - (size_t)first->out_channels;
-    forget_pixel_rows(plan, w);
-    for (int32_t oh = 0; oh < first->out_height; oh++) {
-        pixel_rows_under(plan, w, part, oh);
-        plan->kernels->conv_forward_row(row_of(plan, &w->activations[1], oh), w->work.rows, weight, bias, first);
-    }
-}
-
-static void pixels_backward(const struct lenet_plan *plan, struct worker *w, const struct part *part, float *sums)
-{
-    const struct lenet_layer *first = &plan->layers[0];
-    const size_t count = layer_parameters(first);
-    memset(w->work.lanes, 0, count * (size_t)plan->kernels->lanes * sizeof(float));
-    forget_pixel_rows(plan, w);
-    for (int32_t oh = 0; oh < first->out_height; oh++) {
-        pixel_rows_under(plan, w, part, oh);
-        plan->kernels->conv_backward_weight_row(w->work.lanes, row_of(plan, &w->gradients[1], oh), w->work.rows, first);
-    }
-    plan->kernels->lane_sums(sums, w->work.lanes, count);
-}
-
 static void forward(const struct lenet_plan *plan, struct worker *w, const struct part *part, const float *parameters)
 {
-    int32_t i = 0;
-    if (plan_streams_pixels(plan)) {
-        pixels_forward(plan, w, part, parameters);
-        i = 1;
-    } else {
-        const struct tensor *image = &w->activations[0];
-        const size_t count = (size_t)image->width * (size_t)image->channels;
-        for (int32_t h = 0; h < image->height; h++)
-            plan->kernels->read_pixels(row_of(plan, image, h), part->samples, (size_t)h * count, count, plan->scale,
-                                       plan->offset);
-    }
-    for (; i < plan->count; i++)
+    if (plan->front)
+        front_forward(plan, w, part, parameters);
+    else
+        read_image(plan, w, part);
+    for (int32_t i = plan->front; i < plan->count; i++)
         layer_forward(plan->kernels, &plan->layers[i], &w->activations[i + 1], &w->activations[i],
                       parameters + plan->layers[i].offset, &w->work);
 }
@@ -141,21 +69,22 @@ static void finish_samples(const struct lenet_plan *plan, struct worker *w, cons
             dlogits[j * lanes + lane] = 0.0f;
 }
 
+/* index: of the part in its group. */
 static void backward(const struct lenet_plan *plan, struct worker *w, const struct part *part, const float *parameters,
                      int32_t index)
 {
-    for (int32_t i = plan->count - 1; i >= 0; i--) {
+    for (int32_t i = plan->count - 1; i >= plan->front; i--) {
         const struct lenet_layer *layer = &plan->layers[i];
         const struct tensor *x = &w->activations[i], *y = &w->activations[i + 1], *dy = &w->gradients[i + 1];
         const int32_t own = layer_sums_lanes(layer) ? index : 0;
         float *sums = w->sums + (size_t)own * plan->parameters + layer->offset;
-        if (i == 0 && plan_streams_pixels(plan))
-            pixels_backward(plan, w, part, sums);
-        else if (layer_parameters(layer))
+        if (layer_parameters(layer))
             layer_backward_parameters(plan->kernels, layer, sums, dy, x, index == 0, &w->work);
         if (i > 0)
             layer_backward_input(plan->kernels, layer, &w->gradients[i], dy, x, y, parameters + layer->offset);
     }
+    if (plan->front)
+        front_backward(plan, w, part, parameters, w->sums + (size_t)index * plan->parameters);
 }
 
 /* Parts that a short group leaves empty count as zero in the tree. */
@@ -183,12 +112,18 @@ static void run_group(const struct lenet_plan *plan, struct worker *w, const flo
     for (int32_t first = 0; first < n; first += lanes, parts++) {
         const int32_t valid = n - first < lanes ? n - first : lanes;
         const struct part part = make_part(images + first, labels + first, valid, lanes);
+        const double start = clock_start(plan->profile);
         forward(plan, w, &part, parameters);
         finish_samples(plan, w, &part, w->totals + plan->parameters, limit);
+        clock_add(&w->seconds[LENET_FORWARD], start);
+        const double middle = clock_start(plan->profile);
         backward(plan, w, &part, parameters, parts);
+        clock_add(&w->seconds[LENET_BACKWARD], middle);
     }
+    const double start = clock_start(plan->profile);
     if (parts)
         add_group(plan, w, parts, limit);
+    clock_add(&w->seconds[LENET_REDUCTION], start);
 }
 
 void lenet_plan_step(struct lenet_plan *plan, int64_t *totals, const float *parameters, const uintptr_t *images,
@@ -203,6 +138,7 @@ void lenet_plan_step(struct lenet_plan *plan, int64_t *totals, const float *para
 #pragma omp for schedule(dynamic, 1)
         for (int32_t g = 0; g < groups; g++)
             run_group(plan, w, parameters, images + starts[g], labels + starts[g], starts[g + 1] - starts[g], limit);
+        const double start = clock_start(plan->profile);
 #pragma omp for schedule(static)
         for (int64_t i = 0; i < count; i++) {
             uint64_t sum = 0;
@@ -210,6 +146,7 @@ void lenet_plan_step(struct lenet_plan *plan, int64_t *totals, const float *para
                 sum += (uint64_t)plan->workers[t].totals[i];
             totals[i] = (int64_t)sum;
         }
+        clock_add(&w->seconds[LENET_REDUCTION], start);
     }
 }
 
@@ -217,6 +154,7 @@ static void forward_part(const struct lenet_plan *plan, struct worker *w, float 
                          const struct part *part, float limit)
 {
     const int32_t lanes = plan->kernels->lanes, classes = plan_classes(plan);
+    const double start = clock_start(plan->profile);
     forward(plan, w, part, parameters);
     const float *z = row_of(plan, &w->activations[plan->count], 0);
     if (logits)
@@ -225,6 +163,7 @@ static void forward_part(const struct lenet_plan *plan, struct worker *w, float 
                 logits[lane * classes + j] = z[j * lanes + lane];
     if (part->labels)
         finish_samples(plan, w, part, w->totals, limit);
+    clock_add(&w->seconds[LENET_FORWARD], start);
 }
 
 void lenet_plan_forward(struct lenet_plan *plan, int64_t *counts, float *logits, const float *parameters,

@@ -164,6 +164,17 @@ class Plan:
         self._forward(None, logits, parameters, addresses, None)
         return logits
 
+    def profile(self, *, on: bool = True) -> dict[str, float]:
+        """Return seconds by phase since the last call, all threads together, and go on measuring or stop.
+
+        A fresh plan does not measure. ``load`` (pixels made into floats) is part of ``forward`` and ``backward``;
+        ``reduction`` is the sum of the groups and threads, waiting for other threads included.
+        """
+        seconds = np.zeros(lib.LENET_PHASES)
+        with self._lock:
+            lib.lenet_plan_profile(self._plan, on, pointer("double *", seconds))
+        return dict(zip(("load", "forward", "backward", "reduction"), seconds.tolist(), strict=True))
+
     def _check(self, parameters: NDArray[np.float32], images: ArrayLike) -> NDArray[np.uintp]:
         check("parameters", parameters, np.float32, (self.parameter_count,))
         addresses: NDArray[np.uintp] = np.ascontiguousarray(images, dtype=np.uintp)

@@ -145,6 +145,27 @@ def test_same_bits_for_any_partition_into_calls():
         np.testing.assert_array_equal(parts, whole)
 
 
+def test_profile_counts_only_when_asked():
+    """A plan measures nothing until it is asked to, then every phase, and starts anew at each call."""
+    layers = NETWORKS["like model 1"]
+    parameters, images, labels = problem(layers, 40)
+    plan = engine.Plan(layers, scale=SCALE, offset=OFFSET, threads=2)
+    totals = np.empty(plan.parameter_count + engine.COUNTS, np.int64)
+
+    def step():
+        plan.step(parameters, addresses(images), labels, groups(40), limit=LIMIT, totals=totals)
+
+    step()
+    assert set(plan.profile().values()) == {0.0}
+    step()
+    seconds = plan.profile(on=False)
+    assert list(seconds) == ["load", "forward", "backward", "reduction"]
+    assert all(value > 0 for value in seconds.values())
+    assert seconds["load"] < seconds["forward"] + seconds["backward"]
+    step()
+    assert set(plan.profile().values()) == {0.0}
+
+
 def test_no_samples():
     """A call without samples, or with empty groups only, gives zeros."""
     layers = NETWORKS["dense only"]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import reference
@@ -30,6 +33,12 @@ SHAPES = [
     (2, 4, 4, 2, 3, (1, 1), 3, 1),
     (2, 3, 3, 2, 3, (5, 5), 1, 1),
 ]
+
+
+LIST = Path(__file__).parents[1] / "csrc" / "conv_shapes.inc"
+INSTANCES = [tuple(map(int, re.findall(r"\d+", row)))
+             for row in re.findall(r"^CONV_SHAPE\((.*?)\)", LIST.read_text(), re.MULTILINE)]
+"""Kernel, stride, channels in and out of every shape that has code of its own."""
 
 
 def integers(rng, *shape):
@@ -65,6 +74,16 @@ def assert_exact(shape):
 def test_integers_are_exact(shape):
     """Forward and both gradients equal the definition on whole numbers, and each is the others' adjoint."""
     assert_exact(shape)
+
+
+@pytest.mark.parametrize("columns", [1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 31])
+@pytest.mark.parametrize("instance", INSTANCES, ids=str)
+def test_every_instance_is_exact(instance, columns):
+    """Each listed shape equals the definition for output widths around every block, with and without border."""
+    kernel, stride, c_in, c_out = instance
+    width = kernel + (columns - 1) * stride
+    for samples, padding in ((1, 0), (9, (kernel - 1) // 2)):
+        assert_exact((samples, kernel + stride, width, c_in, c_out, (kernel, kernel), stride, padding))
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

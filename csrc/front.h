@@ -1,0 +1,24 @@
+/* front.h - the first layers of a network, run in bands of rows while the image is being read. */
+#ifndef LENET_FRONT_H
+#define LENET_FRONT_H
+
+#include "plan.h"
+
+/* One part on its way: which samples, and their labels. */
+struct part {
+    const uint8_t *samples[LENET_GROUP];  /* addresses, one a lane */
+    const int32_t *labels;                /* of the valid lanes; NULL where only logits are wanted */
+    int32_t valid;
+};
+
+/* All activations up to the front's last. */
+void front_forward(const struct lenet_plan *plan, struct worker *w, const struct part *part, const float *parameters);
+
+/* Parameter gradients of the front's layers into sums (parameters floats), given the gradient of its output. */
+void front_backward(const struct lenet_plan *plan, struct worker *w, const struct part *part, const float *parameters,
+                    float *sums);
+
+/* The whole image as activation 0, where the network has no front. */
+void read_image(const struct lenet_plan *plan, struct worker *w, const struct part *part);
+
+#endif
