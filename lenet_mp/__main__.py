@@ -19,6 +19,7 @@ COMMANDS = {
     "evaluate": "accuracy, per-class figures and confusion matrix of a run",
     "predict": "classify images",
     "features": "feature maps of an image",
+    "explain": "where one output or gradient comes from, by formula and by C",
     "report": "one HTML page about a run, or several compared",
     "export": "the weights of a run, by layer name",
     "doctor": "check installation, machine and MPI, with remedies",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lenet_mp.evaluation import Scores
+    from lenet_mp.explanation import Scene
     from lenet_mp.feature_maps import Maps
     from lenet_mp.images import ImagePixels
     from lenet_mp.shards import Dataset, Split
@@ -80,6 +81,18 @@ class Classifier:
     def feature_maps(self, image: ImagePixels) -> Maps:
         """What each convolution and pooling makes of ``image``, by layer name."""
         return feature_maps.compute(self.network, self.parameters, image, self._scale, self._offset)
+
+    def scene(self, image: ImagePixels) -> Scene:
+        """Return ``image`` in the network, to take apart what becomes of it."""
+        from lenet_mp.explanation import Scene  # noqa: PLC0415 - only for explanations
+
+        return Scene(self.network, self.parameters, image, self._scale, self._offset)
+
+    def channel_names(self, number: int) -> Sequence[str]:
+        """Names of the channels that go into layer ``number``: colours at the first, numbers at the others."""
+        if number == 0:
+            return [{"R": "red", "G": "green", "B": "blue"}.get(c, "grey") for c in self.checkpoint.channel_order]
+        return [str(channel) for channel in range(self.network.layers[number].input_shape[2])]
 
     def require_fit(self, dataset: Dataset) -> None:
         """Refuse a data set of other images or classes with a ``CheckpointError`` that names what differs."""

@@ -8,10 +8,7 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import jinja2
-
-import lenet_mp
-from lenet_mp import checkpoint, config, metrics, report_pictures, run_folder, tables
+from lenet_mp import checkpoint, config, metrics, pages, report_pictures, run_folder
 from lenet_mp.assessment import Assessment, assess, open_data
 from lenet_mp.classifier import Classifier
 from lenet_mp.costs import Cost, layer_costs, total_cost
@@ -143,14 +140,7 @@ def describe(folder: Path, data: Path | None = None, *, name: str = "") -> Chapt
 
 def render(chapters: Sequence[Chapter]) -> str:
     """Fill in the page about one run, or about several and how they compare."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("lenet_mp"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )  # fmt: skip
-    environment.filters["percent"] = lambda share: "-" if share is None else f"{share:.1%}"
-    environment.filters["count"] = lambda number: f"{number:,}"
     comparison = None
     if len(chapters) > 1:
         comparison = report_pictures.comparison({chapter.name: chapter.history for chapter in chapters})
-    page = environment.get_template("report.html")
-    return tables.readable(page.render(chapters=chapters, comparison=comparison, version=lenet_mp.__version__))
+    return pages.render("report.html", chapters=chapters, comparison=comparison)

@@ -55,12 +55,12 @@ def curves(history: Sequence[plots.Row], test_top1: float | None) -> Picture:
     """Draw accuracy and loss by epoch."""
     end = f", {history[-1]['loss']:.4f} at the end" if history else ""
     text = f"Accuracy and training loss{end}, over {len(history)} epochs."
-    return _drawn(lambda path: plots.draw_curves(history, path, test_top1=test_top1), text)
+    return drawn(lambda path: plots.draw_curves(history, path, test_top1=test_top1), text)
 
 
 def comparison(histories: Mapping[str, Sequence[plots.Row]]) -> Picture:
     """Draw the curves of several runs over each other."""
-    return _drawn(
+    return drawn(
         lambda path: plots.draw_comparison(histories, path),
         f"Validation accuracy and training loss by epoch of {', '.join(histories)}.",
     )
@@ -70,7 +70,7 @@ def confusion(assessment: Assessment) -> Picture:
     """Draw the confusion matrix."""
     names = assessment.dataset.class_names
     text = f"Confusion matrix of {len(names)} classes over {assessment.scores.samples:,} samples."
-    return _drawn(lambda path: plots.draw_confusion(assessment.confusion, names, path), text)
+    return drawn(lambda path: plots.draw_confusion(assessment.confusion, names, path), text)
 
 
 def class_balance(dataset: Dataset) -> Picture:
@@ -83,7 +83,7 @@ def class_balance(dataset: Dataset) -> Picture:
         if values
     }
     text = f"Images of each of {dataset.classes} classes by split."
-    return _drawn(lambda path: plots.draw_class_balance(counts, dataset.class_names, path), text)
+    return drawn(lambda path: plots.draw_class_balance(counts, dataset.class_names, path), text)
 
 
 def filters(classifier: Classifier) -> Picture | None:
@@ -96,12 +96,12 @@ def filters(classifier: Classifier) -> Picture | None:
     title = f"{layer.name}: {count} kernels of {height} x {width} x {channels}"
     if channels != 3 or layer.input_shape != classifier.network.input_shape:  # noqa: PLR2004 - red, green, blue
         flat = weight.reshape(height, width, channels * count)
-        return _drawn(lambda path: mosaics.draw_maps(flat, path, title=title), f"Weights of {title}.")
+        return drawn(lambda path: mosaics.draw_maps(flat, path, title=title), f"Weights of {title}.")
     # Grey is 0; a colour is what the kernel answers to most.
     largest = float(np.abs(weight).max()) or 1.0
     colors = np.rint(127.5 + 127.5 / largest * np.moveaxis(weight, 3, 0)).clip(0, 255).astype(np.uint8)
     colors = in_rgb(colors, classifier.checkpoint.channel_order)
-    return _drawn(lambda path: mosaics.draw_pictures(colors, path, title=title), f"Weights of {title}, as colours.")
+    return drawn(lambda path: mosaics.draw_pictures(colors, path, title=title), f"Weights of {title}, as colours.")
 
 
 def mistakes(assessment: Assessment, count: int) -> list[Mistake]:
@@ -133,7 +133,8 @@ def feature_maps(run: Path, layers: Sequence[str]) -> dict[str, dict[str, Pictur
     return found
 
 
-def _drawn(draw: Callable[[Path], None], text: str) -> Picture:
+def drawn(draw: Callable[[Path], None], text: str) -> Picture:
+    """Return what ``draw`` writes to a PNG file; ``text`` says in words what it shows."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "picture.png"
         draw(path)

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-COMMANDS = ("summary", "evaluate", "predict", "features", "export", "report")
+COMMANDS = ("summary", "evaluate", "predict", "features", "export", "report", "explain")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -30,7 +30,8 @@ def test_help_fits_a_screen_and_gives_an_example(command, capsys, monkeypatch):
 def test_unknown_option_is_one_line(command, capsys):
     """A mistyped option ends in code 2 and one line that names it and where help is."""
     module = importlib.import_module(f"lenet_mp.{command}")
-    arguments = {"summary": [], "predict": ["run", "image"], "features": ["run", "image"]}.get(command, ["run"])
+    arguments = {"summary": [], "predict": ["run", "x"], "features": ["run", "x"], "explain": ["run", "x"]}
+    arguments = arguments.get(command, ["run"])
     assert module.main([*arguments, "--nosuch"]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
