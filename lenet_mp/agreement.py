@@ -26,6 +26,15 @@ def check_job(comm: Comm, fingerprint: dict[str, str]) -> None:
         )
 
 
+def note_instruction_sets(comm: Comm, isa: str) -> None:
+    """Say on rank 0 which rank runs on another kind of processor: the result is the same, the pace the slowest's."""
+    sets = comm.gather(isa)
+    for rank, other in enumerate(sets):
+        if other != sets[0]:
+            print(f"note: rank {rank} uses {other}, rank 0 {sets[0]}: the same result, at the pace of the slowest")
+            return
+
+
 def check_weights(comm: Comm, arrays: dict[str, NDArray[np.generic]]) -> None:
     """Compare the hash of every array with rank 0's; ``PeerError`` on every rank names rank and array."""
     comm.enter("the comparison of weights", waiting=True)

@@ -37,6 +37,7 @@ class Conduct:
     max_time: str
     timeout: str
     check_ranks: int
+    save_every: str
 
     def take_up(self, held: ExitStack) -> Saved | None:
         """Find, lock and read the run to go on with; None to start anew.

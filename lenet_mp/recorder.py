@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import sys
+import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -58,15 +60,21 @@ class RunRecorder:
     console : Console
     image : (H, W, C) uint8
         Whose feature maps are saved.
+    save_every : float
+        Seconds after which a checkpoint is written within an epoch; 0 for never.
     """
 
-    def __init__(self, folder: RunFolder, console: Console, image: ImagePixels) -> None:
+    def __init__(self, folder: RunFolder, console: Console, image: ImagePixels, save_every: float) -> None:
         self._folder = folder
         self._console = console
         self._image = image
+        self._save_every = save_every or math.inf
+        self._saved = time.monotonic()
 
     @classmethod
-    def start(cls, trainer: Trainer, folder: RunFolder, console: Console, image: ImagePixels) -> RunRecorder:
+    def start(
+        cls, trainer: Trainer, folder: RunFolder, console: Console, image: ImagePixels, save_every: float
+    ) -> RunRecorder:
         """Print a run's first lines and write its options and environment."""
         surroundings = environment.describe(trainer.comm, trainer.plan)
         folder.write_config(asdict(trainer.config))
@@ -74,12 +82,14 @@ class RunRecorder:
         for line in first_lines(trainer, surroundings, folder):
             console.say(line)
             folder.log(line)
-        return cls(folder, console, image)
+        return cls(folder, console, image, save_every)
 
     def step_done(self, trainer: Trainer) -> None:
-        """Move the progress display."""
+        """Move the progress display; save, if the last checkpoint is too old."""
         running = trainer.running
         self._console.advance(trainer.epoch + 1, running.samples, running.loss)
+        if time.monotonic() - self._saved > self._save_every:
+            self._save(trainer, best=False)
 
     def epoch_done(self, trainer: Trainer) -> None:
         """Print the epoch's line; write metrics, checkpoints, curves and, after some epochs, feature maps."""
@@ -87,14 +97,14 @@ class RunRecorder:
         self._console.epoch(row)
         self._folder.log(epoch_line(row, trainer.config.epochs))
         self._folder.write_metrics(trainer.history)
-        self._folder.save(trainer.checkpoint(), best=is_best(trainer.history))
+        self._save(trainer, best=is_best(trainer.history))
         self.draw_curves(trainer)
         if trainer.epoch in (*FEATURE_EPOCHS, trainer.config.epochs):
             self._save_feature_maps(trainer)
 
     def stopped(self, trainer: Trainer) -> None:
         """Save the unfinished epoch and say how to go on."""
-        self._folder.save(trainer.checkpoint(), best=False)
+        self._save(trainer, best=False)
         line = (
             f"stopped in epoch {trainer.epoch + 1} after step {trainer.step} of {trainer.loader.steps}; "
             f"go on with: --resume {self._folder.path}"
@@ -126,6 +136,10 @@ class RunRecorder:
             self._save_feature_maps(trainer)
         self._optional("report", self._write_report)
         self._console.say(f"results: {self._folder.path} (report.html, curves.png, metrics.csv, features/, best.ckpt)")
+
+    def _save(self, trainer: Trainer, *, best: bool) -> None:
+        self._folder.save(trainer.checkpoint(), best=best)
+        self._saved = time.monotonic()
 
     def _write_report(self) -> None:
         from lenet_mp import report_page, tables  # noqa: PLC0415 - a template engine, needed only at the end

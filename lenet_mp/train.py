@@ -43,7 +43,9 @@ EPILOG = """examples:
 
 def build_parser() -> argparse.ArgumentParser:
     """Make the parser: one option for each field of :class:`Config`, and where to read and write."""
-    parser = Parser("train", description="Train a model on shards of images.", epilog=EPILOG)
+    parser = Parser(
+        "train", usage="lenet-mp train [OPTION...]", description="Train a model on shards of images.", epilog=EPILOG
+    )
     recipe = parser.add_argument_group("what is trained, how, on what")
     for option in fields(Config):
         _add_option(recipe, option)
@@ -75,6 +77,7 @@ def _add_conduct(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument("--progress", choices=MODES, default="auto", help="display while training (auto)")
     group.add_argument("--max-time", default="", metavar="TIME", help="save and stop after so long, e.g. 55m; exit 143")
+    group.add_argument("--save-every", default="10m", metavar="TIME", help="save within an epoch too (10m; 0: never)")
     group.add_argument("--timeout", default="5m", metavar="TIME", help="end all ranks if one hangs (5m; 0: never)")
     group.add_argument("--check-ranks", type=int, default=0, metavar="N", help="compare weights every N steps (0)")
 
@@ -103,6 +106,7 @@ def _run(world: Comm, options: dict[str, Any], conduct: Conduct, stop: StopReque
     settings = config.resumed(_saved_settings(state), options) if state else Config(**config.with_recipe(options))
     trainer = _make_trainer(world, settings, state)
     agreement.check_job(world, trainer.fingerprint())
+    agreement.note_instruction_sets(world, trainer.plan.isa)
     recorder = _make_recorder(trainer, conduct, saved, held)
     world.rest()
     code = trainer.fit(recorder, stop=stop, check_ranks=conduct.check_ranks)
@@ -153,7 +157,7 @@ def _make_recorder(trainer: Trainer, conduct: Conduct, saved: Saved | None, held
     launched = trainer.comm.size > 1
     samples, epochs = trainer.loader.samples, trainer.config.epochs
     console = Console(conduct.progress, launched=launched, epochs=epochs, samples=samples)
-    return recorder.RunRecorder.start(trainer, folder, console, image)
+    return recorder.RunRecorder.start(trainer, folder, console, image, seconds(conduct.save_every))
 
 
 def _feature_image(trainer: Trainer) -> ImagePixels:

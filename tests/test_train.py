@@ -159,6 +159,25 @@ def test_patience_ends_a_run_early(place, tmp_path, capsys):
     assert sorted(p.name for p in (tmp_path / "run" / "features").iterdir()) == ["epoch-01", "epoch-03"]
 
 
+def test_a_run_saves_within_an_epoch(place, tmp_path):
+    """Killed without warning, a run goes on from a checkpoint inside the epoch, to the bits of an undisturbed run."""
+    long = ["--epochs", "3000", "--batch-size", "2", "--lr", "1e-5", "--train-accuracy", "running"]
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "lenet_mp.train", *options(place, out, *long, "--save-every", "0.001s")]
+    with subprocess.Popen(command, env=programs.environment(), stdout=subprocess.PIPE, text=True) as process:
+        while "epoch 1/" not in process.stdout.readline():
+            assert process.poll() is None
+        while not (out / "last.ckpt").exists() or checkpoint.load(out / "last.ckpt").step < 5:
+            assert process.poll() is None
+        process.kill()
+    saved = checkpoint.load(out / "last.ckpt")
+    until = str(saved.epoch + 1)
+    assert main(["--resume", str(out), "--epochs", until, "--progress", "off"]) == 0
+    assert main(options(place, tmp_path / "whole", *long, "--epochs", until)) == 0
+    resumed, whole = (checkpoint.load(tmp_path / name / "last.ckpt") for name in ("run", "whole"))
+    assert resumed.parameters.tobytes() == whole.parameters.tobytes()
+
+
 def test_max_time_saves_and_stops(place, tmp_path, capsys):
     """When its time is over a run saves, says how to go on and ends with 143."""
     out = tmp_path / "run"
