@@ -12,7 +12,7 @@ SCRIPTS = Path(__file__).parents[1] / "scripts"
 
 def reason_to_skip():
     """Return what the script itself says about this machine."""
-    code = f"import sys; sys.path.insert(0, {str(SCRIPTS)!r}); import hosts; print(hosts.why_not())"
+    code = f"import sys; sys.path.insert(0, {str(SCRIPTS)!r}); import namespaces; print(namespaces.why_not())"
     return programs.run("-c", code).stdout.strip()
 
 
@@ -32,6 +32,7 @@ def test_ranks_on_several_hosts(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     lines = {line[:9].strip(): line[10:].strip() for line in done.stdout.splitlines()}
     assert lines["hosts"] == "3 ranks on 2 hosts"
+    assert lines["allreduce"].startswith("8 bytes in ")
     assert lines["same bits"].endswith("as in one process")
     assert "with 75" in lines["cut"]
     assert lines["cut"].endswith("as if never cut")
