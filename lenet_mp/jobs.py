@@ -134,8 +134,9 @@ def claim(out: Path, job: str, *, overwrite: bool) -> journal.Journal | None:
             return None
         raise UsageError(f"{out}: holds a data set already; choose another --out or give --overwrite")
     ours = [path for path in out.iterdir() if _OURS.fullmatch(path.name)]
-    if ours and not started and not overwrite:
-        raise UsageError(f"{out}: holds {ours[0].name}, not from here; choose another --out or give --overwrite")
+    shards = [path.name for path in ours if path.name[0] != "."]
+    if shards and not started and not overwrite:
+        raise UsageError(f"{out}: holds {shards[0]}, not from here; choose another --out or give --overwrite")
     if complete:
         # First of all, so that nobody takes what remains for a data set.
         (out / manifest.NAME).unlink()

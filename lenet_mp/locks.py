@@ -40,8 +40,9 @@ def folder_lock(folder: Path, *, wait: bool = False) -> Iterator[None]:
             # A file system without locks (some NFS): better unguarded than not at all.
             yield
             return
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+        with contextlib.suppress(OSError):  # the note is for people; the lock holds without it
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
         yield
     finally:
         os.close(descriptor)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from lenet_mp import classes, manifest
 from lenet_mp import journal as journals
 from lenet_mp.comm import Solo
-from lenet_mp.errors import DataError
-from lenet_mp.files import make_folder, write_atomically
+from lenet_mp.errors import DataError, OutputError
+from lenet_mp.files import make_folder, output_error, write_atomically
 from lenet_mp.jobs import check_space, claim, job_digest, plan
 from lenet_mp.journal import FileRecord, Journal
 from lenet_mp.lists import Problem
@@ -21,6 +21,7 @@ from lenet_mp.progress import Progress
 from lenet_mp.shard_making import make_files
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from lenet_mp.comm import Comm
@@ -76,6 +77,7 @@ def prepare(
         todo = None
         if world.rank == 0:
             held.enter_context(folder_lock(make_folder(out)))
+            held.enter_context(_writing(out))
             journal = claim(out, digest, overwrite=overwrite)
             if journal is not None:
                 todo = [job.name for job in jobs if not _finished(job, journal, out, keep_gaps=most_rejected > 0)]
@@ -95,6 +97,17 @@ def prepare(
             write_atomically(out / manifest.NAME, result.manifest.encode())
             journals.remove(out)
         return result
+
+
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    """Turn what the system says of the output folder into an ``OutputError``."""
+    try:
+        yield
+    except OutputError:
+        raise
+    except OSError as error:
+        raise output_error(out, error) from error
 
 
 def _complete(out: Path) -> Result:

@@ -436,3 +436,13 @@ def test_every_kind_of_bad_file_is_found_and_nothing_else(tmp_path):
     dataset = shards.open_dataset(tmp_path / "data")
     assert sum(split.count for split in dataset.train) == 120
     assert len(dataset.manifest.rejected) == len(planted)
+
+
+def test_killed_before_its_journal_it_begins_again(tmp_path):
+    """What a run leaves that was killed before its journal was in place does not stop the next one."""
+    lists = write_lists(tmp_path)
+    (tmp_path / "data").mkdir()
+    for name in (".lock", "..prepare.0.123.tmp.jsonl", ".0.123.tmp.h5"):
+        (tmp_path / "data" / name).write_bytes(b"rest")
+    assert prepare(tmp_path, lists) == 0
+    assert not [path for path in (tmp_path / "data").iterdir() if "tmp" in path.name]
