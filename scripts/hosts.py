@@ -27,16 +27,16 @@ TIME_LIMIT = 120.0
 ALLREDUCE = """
 import json, time, numpy
 from lenet_mp.comm import connect
-world, quickest = connect(), {}
+world, mean = connect(), {}
 for size in (8, 524_288):
-    buffer, times = numpy.zeros(size // 8, numpy.int64), []
-    for _ in range(6):
-        start = time.perf_counter()
+    buffer = numpy.zeros(size // 8, numpy.int64)
+    world.allreduce(buffer)
+    start = time.perf_counter()
+    for _ in range(10):
         world.allreduce(buffer)
-        times.append(1e3 * (time.perf_counter() - start))
-    quickest[size] = min(times)
+    mean[size] = 1e3 * (time.perf_counter() - start) / 10
 if world.rank == 0:
-    print(json.dumps(quickest))
+    print(json.dumps(mean))
 """
 WATCHDOG = 3.0
 """Seconds without a finished step after which a rank ends; short, so that this script is."""
@@ -70,7 +70,9 @@ class Checks:
     def cables_are_used(self) -> str:
         """An allreduce takes at least the time of the cables between two hosts: nothing goes past them."""
         milliseconds: dict[str, float] = json.loads(self._end(self._hosts.start(self._ranks, "-c", ALLREDUCE)))
-        least = 2 * self._hosts.delay  # out through one cable, in through the other
+        # Out through one cable, in through the other. A single call may be quicker where this rank is late for it, but
+        # two of them never: each needs what another host sent after the one before. Of ten, two may be so.
+        least = 0.8 * 2 * self._hosts.delay
         require(min(milliseconds.values()) >= least, f"an allreduce took less than {least} ms: {milliseconds}")
         return "; ".join(f"{size} bytes in {time:.1f} ms" for size, time in milliseconds.items())
 
