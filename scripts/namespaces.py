@@ -73,8 +73,8 @@ class Hosts:
     def start(self, ranks: int, *arguments: object) -> subprocess.Popen[str]:
         """Start ``python ARGUMENTS`` on ``ranks`` ranks, dealt to the hosts in equal parts."""
         launcher = find_launcher()
-        if launcher is None or launcher.family != MPICH:
-            raise SystemExit("this needs MPICH: pip install 'lenet-mp[mpi]'")
+        if launcher is None:
+            raise SystemExit("there is no mpirun any longer")
         a_host = -(-ranks // len(self.numbers))
         hosts = ",".join(f"{NETWORK}.{number}:{a_host}" for number in self.numbers)
         command = ["ip", "netns", "exec", self._name(FRONT), str(launcher.path), "-localhost", f"{NETWORK}.{FRONT}"]
@@ -169,6 +169,9 @@ def why_not() -> str:
     missing = [name for name in ("ip", "tc", "unshare") if shutil.which(name) is None]
     if missing:
         return f"no {missing[0]} here: install iproute2 and util-linux"
+    launcher = find_launcher()
+    if launcher is None or launcher.family != MPICH:
+        return "this needs MPICH's launcher: pip install 'lenet-mp[mpi]'"
     probe = f"lmp{os.getpid()}-probe"
     done = subprocess.run(["ip", "netns", "add", probe], capture_output=True, text=True, check=False)
     subprocess.run(["ip", "netns", "del", probe], capture_output=True, check=False)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import small_data
 from PIL import Image
+from programs import needs_mpi
 
-from lenet_mp import scale
+from lenet_mp import scale, threads
 from lenet_mp.errors import UsageError
 from lenet_mp.launch import MPICH, Launcher
 from lenet_mp.prediction import Cluster
@@ -153,6 +154,24 @@ def test_a_real_measurement(tmp_path, monkeypatch, capsys):
         assert parts == pytest.approx(float(row["median_s"]))
     assert scale.main(options) == 2
     assert "scaling exists already: choose another --out" in capsys.readouterr().err
+
+
+@needs_mpi
+def test_a_real_measurement_of_ranks(tmp_path, monkeypatch):
+    """With two ranks allreduces of ten sizes are timed, and a step's parts include waiting for each other."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(threads, "cores", lambda: 2)
+    model = small_data.write_model(tmp_path / "small.toml")
+    options = ["--model", str(model), "--batch-size", "64", "--steps", "3", "--rounds", "1", "--out", "scaling"]
+    assert scale.main([*options, "--ranks", "1,2", "--threads", "1"]) == 0
+    with (tmp_path / "scaling" / "allreduce.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len({row["bytes"] for row in rows}) == 10
+    assert all(float(row["seconds"]) > 0 for row in rows)
+    with (tmp_path / "scaling" / "steps.csv").open() as file:
+        two = [row for row in csv.DictReader(file) if row["ranks"] == "2"]
+    assert {(row["scaling"], row["batch_size"]) for row in two} == {("strong", "64"), ("weak", "128")}
+    assert all(float(row["allreduce_s"]) > 0 and float(row["waiting_s"]) >= 0 for row in two)
 
 
 def test_a_failing_run_is_one_line(tmp_path, monkeypatch, capsys):
