@@ -81,7 +81,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         data = options.data
         if data is None:
             largest = max(setup.batch_size for setup in setups)
-            data = write_noise(Path(folder), find_model(options.model), samples=(steps + 3) * largest)
+            # All steps of the strong series in one epoch; of the largest weak one at least some, to save disk.
+            samples = max((steps + 3) * options.batch_size, 4 * largest)
+            data = write_noise(Path(folder), find_model(options.model), samples)
         course = Course(options.model, data.resolve(), steps, rounds, launcher)
         measured = measure(course, setups)
     disk = (options.disk or 0) * 1e6

@@ -103,7 +103,7 @@ class Report:
         load = os.getloadavg()[0]
         return (
             f"model {self.course.model}, {self.batch_size} samples a step on one core, {self.measured.isa}, {mpi}\n"
-            f"{processor()}, {self.cores} cores, load now {load:.1f}\n"
+            f"{processor()}, cores: {self.cores}, load now: {load:.1f}\n"
             f"{self.course.rounds} rounds of {self.course.steps} steps, setups in turns; ms a step: median, quartiles\n"
         )
 

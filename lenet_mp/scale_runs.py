@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from lenet_mp.models import Model
 
 TIME_LIMIT = 1800.0
-SHARD, DIFFERENT_SHARDS = 128, 4
+SHARD, DIFFERENT_SHARDS = 256, 4
 """Samples of a file of noise, and files of different noise; all others are the same files under other names."""
 _NAMES = {COMPUTE: "compute", WAITING: "waiting", ALLREDUCE: "allreduce", UPDATE: "update"}
 

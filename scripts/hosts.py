@@ -38,8 +38,9 @@ for size in (8, 524_288):
 if world.rank == 0:
     print(json.dumps(mean))
 """
-WATCHDOG = 3.0
-"""Seconds without a finished step after which a rank ends; short, so that this script is."""
+WATCHDOG = 6.0
+"""Seconds without a finished step after which a rank ends; short, so that this script is, but a busy machine must
+not be taken for a cut cable."""
 LONG_RUN, CUT_AFTER = 20, 3
 """Epochs of the run whose cable is cut, and of those the ones that it may finish."""
 

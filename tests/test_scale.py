@@ -123,10 +123,11 @@ def test_no_prediction_from_a_part_of_the_machine(tmp_path):
     draw(report, tmp_path / "scale.png")
 
 
-@pytest.mark.parametrize("messages", [{}, MESSAGES])
-def test_the_picture_is_drawn(tmp_path, messages):
-    """The plot is a PNG of some size, with and without MPI."""
-    report = make_report(tmp_path, [result(1, 1, 1.0), result(1, 2, 0.52), result(4, 1, 0.5)], messages)
+@pytest.mark.parametrize(("messages", "results"), [({}, 1), ({}, 3), (MESSAGES, 3)])
+def test_the_picture_is_drawn(tmp_path, messages, results):
+    """The plot is a PNG of some size, with and without MPI, even of one core alone."""
+    all_results = [result(1, 1, 1.0), result(1, 2, 0.52), result(4, 1, 0.5)]
+    report = make_report(tmp_path, all_results[:results], messages)
     draw(report, tmp_path / "scale.png")
     with Image.open(tmp_path / "scale.png") as image:
         assert image.size[0] > 1000
