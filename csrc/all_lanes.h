@@ -8,6 +8,7 @@
 #include "conv_weight.h"
 #include "dense.h"
 #include "loss.h"
+#include "peak.h"
 #include "pixels.h"
 #include "pool.h"
 #include "sums.h"
@@ -35,4 +36,6 @@ const struct lane_kernels ISA_TABLE = {
     .softmax = softmax,
     .lane_sums = lane_sums,
     .add_quantised = add_quantised,
+    .fma_chains = fma_chains,
+    .chains = CHAINS,
 };

@@ -91,6 +91,9 @@ struct lane_kernels {
     /* sums.h */
     void (*lane_sums)(float *sums, const float *lanes, size_t count);
     void (*add_quantised)(int64_t *totals, int64_t *refused, const float *values, size_t count, float limit);
+    /* peak.h */
+    float (*fma_chains)(size_t rounds);
+    int32_t chains;
 };
 
 extern const struct lane_kernels lenet_kernels_generic;

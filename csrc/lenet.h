@@ -77,3 +77,10 @@ void lenet_plan_forward(struct lenet_plan *plan, int64_t *counts, float *logits,
 void lenet_plan_profile(struct lenet_plan *plan, int32_t on, double *seconds);
 
 int32_t lenet_default_threads(void);
+
+/* What measurements need: floating-point operations a second of `threads` threads in independent fused multiply-adds,
+ * and seconds of one pass of a layer for LENET_GROUP samples, on one thread and warm caches, or -1 where memory is
+ * short. Both are one short measurement; take the best of several. */
+enum lenet_pass { LENET_PASS_FORWARD, LENET_PASS_INPUT, LENET_PASS_PARAMETERS };
+double lenet_fma_rate(int32_t threads, int32_t isa);
+double lenet_layer_seconds(const struct lenet_layer *layer, int32_t pass, int32_t isa);

@@ -7,57 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "layers.h"
+#include "bench.h"
 #include "loss_sample.h"
-
-/* All that one layer works on. */
-struct bench {
-    const struct lane_kernels *k;
-    struct tensor x, y, dx, dy;
-    struct workspace work;
-    float *sums;
-};
-
-static float *allocate(size_t floats)
-{
-    size_t bytes = (floats * sizeof(float) + 63) / 64 * 64 + 64;
-    float *p = aligned_alloc(64, bytes);
-    if (p)
-        memset(p, 0, bytes);
-    return p;
-}
-
-static struct tensor new_tensor(int32_t height, int32_t width, int32_t channels, int32_t padding, int32_t lanes)
-{
-    struct tensor t = {NULL, height, width, channels, padding};
-    t.data = allocate(tensor_vectors(&t) * (size_t)lanes);
-    return t;
-}
-
-static int32_t open_bench(struct bench *b, const struct lenet_layer *layer, int32_t isa)
-{
-    b->k = lenet_kernels(isa);
-    const int32_t lanes = b->k->lanes, parts = LENET_GROUP / lanes;
-    b->x = new_tensor(layer->height, layer->width, layer->channels, layer->padding, lanes);
-    b->dx = new_tensor(layer->height, layer->width, layer->channels, 0, lanes);
-    b->y = new_tensor(layer->out_height, layer->out_width, layer->out_channels, 0, lanes);
-    b->dy = new_tensor(layer->out_height, layer->out_width, layer->out_channels, 0, lanes);
-    b->work.rows = malloc((size_t)layer->kernel_height * sizeof(float *));
-    b->work.lanes = allocate(layer_lanes(layer, lanes));
-    b->sums = allocate(layer_parameters(layer) * (size_t)parts);
-    return b->x.data && b->dx.data && b->y.data && b->dy.data && b->work.rows && b->work.lanes && b->sums ? 0 : -1;
-}
-
-static void close_bench(struct bench *b)
-{
-    free(b->x.data);
-    free(b->dx.data);
-    free(b->y.data);
-    free(b->dy.data);
-    free((void *)b->work.rows);
-    free(b->work.lanes);
-    free(b->sums);
-}
 
 /* Samples first ... of an (n, H, W, C) array into lanes; the last sample stands in for lanes past the end. */
 static void pack(const struct tensor *t, const float *array, int64_t first, int64_t n, int32_t lanes)

@@ -24,6 +24,7 @@ COMMANDS = {
     "export": "the weights of a run, by layer name",
     "doctor": "check installation, machine and MPI, with remedies",
     "scale": "how training speeds up with ranks and threads here, and why no more",
+    "benchmark": "images a second of a model here, by layer, against the machine's peak",
     "summary": "a model's layers, parameters and connections",
 }
 
