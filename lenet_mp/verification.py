@@ -14,7 +14,7 @@ from lenet_mp import classes, manifest, moments
 from lenet_mp.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -140,9 +140,23 @@ def strangers(dataset: Dataset) -> list[str]:
     )
 
 
-def examples(dataset: Dataset, label: int, count: int, seed: int) -> list[NDArray[np.uint8]]:
-    """Up to `count` random training images of a class, (H, W, C) in RGB or grey, the same for the same seed."""
-    places = [(split, int(row)) for split in dataset.train for row in np.flatnonzero(split.labels == label)]
-    chosen = np.random.default_rng([seed, label]).permutation(len(places))[:count]
-    images = [places[place][0].images[places[place][1]] for place in sorted(chosen.tolist())]
-    return [image[:, :, ::-1] for image in images] if dataset.channel_order == "BGR" else images
+def examples(dataset: Dataset, labels: Sequence[int], count: int, seed: int) -> dict[int, list[NDArray[np.uint8]]]:
+    """Up to `count` random training images of each of the classes `labels`, (H, W, C) in RGB or grey.
+
+    The same seed gives the same images. Every shard is opened at most once, and one at a time.
+    """
+    all_labels = np.concatenate([split.labels for split in dataset.train])
+    ends = np.cumsum([split.count for split in dataset.train])
+    places = {
+        label: np.sort(np.random.default_rng([seed, label]).permutation(np.flatnonzero(all_labels == label))[:count])
+        for label in labels
+    }
+    found: dict[int, list[NDArray[np.uint8]]] = {label: [] for label in labels}
+    step = -1 if dataset.channel_order == "BGR" else 1
+    for split, end in zip(dataset.train, ends.tolist(), strict=True):
+        begin = end - split.count
+        for label, chosen in places.items():
+            rows = chosen[(chosen >= begin) & (chosen < end)] - begin
+            found[label] += [split.images[row, :, :, ::step].copy() for row in rows]
+        split.release()
+    return found

@@ -100,7 +100,8 @@ def _balance(dataset: Dataset, counts: Mapping[str, NDArray[np.int64]]) -> list[
 
 def _draw(dataset: Dataset, counts: Mapping[str, NDArray[np.int64]], out: Path, images: int, seed: int) -> None:
     labels = contact_sheet.shown_classes(dataset.classes)
-    rows = [(dataset.class_names[label], verification.examples(dataset, label, images, seed)) for label in labels]
+    examples = verification.examples(dataset, labels, images, seed)
+    rows = [(dataset.class_names[label], examples[label]) for label in labels]
     height, width, channels = dataset.image_shape
     title = f"{dataset.folder.name}: training images, {height} x {width} x {channels}"
     contact_sheet.draw(rows, out / SHEET, title=title)

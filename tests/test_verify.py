@@ -106,11 +106,11 @@ def test_examples(tmp_path):
     write_shards(tmp_path)
     dataset = shards.open_dataset(tmp_path)
     stored = [image[:, :, ::-1].tobytes() for part in dataset.train for image in part.images[part.labels == 2]]
-    found = [image.tobytes() for image in verification.examples(dataset, 2, 5, seed=0)]
+    found = [image.tobytes() for image in verification.examples(dataset, [2, 0], 5, seed=0)[2]]
     assert len(set(found)) == 5
     assert set(found) <= set(stored)
-    assert found == [image.tobytes() for image in verification.examples(dataset, 2, 5, seed=0)]
-    assert found != [image.tobytes() for image in verification.examples(dataset, 2, 5, seed=1)]
+    assert found == [image.tobytes() for image in verification.examples(dataset, [2], 5, seed=0)[2]]
+    assert found != [image.tobytes() for image in verification.examples(dataset, [2], 5, seed=1)[2]]
 
 
 def test_many_classes_share_a_sheet(tmp_path):
