@@ -16,6 +16,8 @@ COMMANDS = {
     "prepare": "turn images, by lists or class folders, into shards",
     "verify": "check a data set, show its classes and some of its images",
     "train": "train a model; also under mpirun",
+    "find-lr": "a learning rate to start from, by a range test",
+    "tune": "search over learning rate, momentum, batch size, ... by validation",
     "evaluate": "accuracy, per-class figures and confusion matrix of a run",
     "predict": "classify images",
     "features": "feature maps of an image",
@@ -44,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         hint = f"did you mean '{near[0]}'?" if near else "'lenet-mp --help' lists the commands"
         print(f"lenet-mp: error: there is no command '{name}'; {hint}", file=sys.stderr)
         return 2
-    module = importlib.import_module(f"lenet_mp.{name}")
+    module = importlib.import_module(f"lenet_mp.{name.replace('-', '_')}")
     code: int = module.main(arguments[1:])
     return code
 

@@ -19,3 +19,14 @@ def size(text: str) -> tuple[int, int]:
     if not match:
         raise argparse.ArgumentTypeError(f"'{text}' is no size: write 250 or 250x200 (height x width)")
     return int(match[1]), int(match[2] or match[1])
+
+
+def rate(text: str) -> float:
+    """Read a learning rate: a finite number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"'{text}' is no rate: write a number above 0, such as 1e-4")
+    return value

@@ -92,7 +92,7 @@ def test_every_layer_and_weights_alone(trained, photo, capsys):
         assert way in text
 
 
-@pytest.mark.parametrize("arguments", [["--layer", "C1"], ["--layer", "F3"], ["--at", "0,0,0", "--weight", "C1.bias:1"]])
+@pytest.mark.parametrize("arguments", [[], ["--layer", "F3"], ["--at", "0,0,0", "--weight", "C1.bias:1"]])
 def test_the_page_is_complete_in_itself(trained, photo, tmp_path, capsys, arguments):
     """The page has no script and no address; pictures have words, tables that scroll a name and the keyboard."""
     out = tmp_path / "page.html"

@@ -1,0 +1,59 @@
+"""From options to a trainer: model, data set and network found and put together."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from lenet_mp import threads
+from lenet_mp.model_files import find_model
+from lenet_mp.network import compile_network
+from lenet_mp.shards import open_dataset
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from lenet_mp.checkpoint import Checkpoint
+    from lenet_mp.comm import Comm
+    from lenet_mp.config import Config
+    from lenet_mp.models import Model
+    from lenet_mp.shards import Dataset
+    from lenet_mp.trainer import Trainer
+
+
+def make_trainer(
+    world: Comm, settings: Config, *, saved: Checkpoint | None = None, dataset: Dataset | None = None
+) -> Trainer:
+    """Return the trainer that ``settings`` describe; every rank calls this.
+
+    Parameters
+    ----------
+    world : Comm
+    settings : Config
+        Without ``data`` the sample that comes with the package is used.
+    saved : Checkpoint, optional
+        A state to take over.
+    dataset : Dataset, optional
+        Used instead of the one that ``settings`` name.
+    """
+    thread_count = threads.choose(world.local_size)
+    # Only now: OpenMP reads its environment when the engine is loaded.
+    from lenet_mp.trainer import Trainer  # noqa: PLC0415
+
+    model = saved.model if saved else find_model(settings.model)
+    if dataset is None:
+        if not settings.data:
+            sample_folder = world.broadcast(_prepare_sample(model) if world.rank == 0 else None)
+            settings = replace(settings, data=str(sample_folder))
+        dataset = open_dataset(settings.data)
+    network = compile_network(model, dataset.image_shape, dataset.classes)
+    trainer = Trainer(settings, network, dataset, world, thread_count)
+    if saved:
+        trainer.restore(saved)
+    return trainer
+
+
+def _prepare_sample(model: Model) -> Path:
+    from lenet_mp import sample  # noqa: PLC0415 - rank 0 alone, and only without --data
+
+    return sample.prepare(size=model.input_shape[0])
