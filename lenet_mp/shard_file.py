@@ -56,6 +56,7 @@ class Split:
         self.count = len(labels)
         self.image_shape = source.shape[1:]
         self._source = source
+        self._identity = _identity(path)
 
     @property
     def images(self) -> Pixels:
@@ -67,6 +68,11 @@ class Split:
         """Whether ``images`` is a view of the page cache, without a copy."""
         return isinstance(self._source, MappedImages)
 
+    def check_unchanged(self) -> None:
+        """Raise ``DataError`` if the file was replaced, changed or removed since it was opened."""
+        if _identity(self.path) != self._identity:
+            raise DataError(f"{self.path}: was changed while in use; leave a data set alone while it is trained on")
+
     def prefetch(self) -> None:
         """Begin to fetch the images in the background, because they are wanted soon."""
         self._source.prefetch()
@@ -74,6 +80,15 @@ class Split:
     def release(self) -> None:
         """Let go of the images; ``images`` fetches them again. Views handed out before stay valid."""
         self._source.release()
+
+
+def _identity(path: Path) -> tuple[int, ...]:
+    """What tells a file from another or a changed one: device, inode, size and time of change; empty if it is gone."""
+    try:
+        status = path.stat()
+    except OSError:
+        return ()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def read_shard_file(path: Path, *, original: bool, keep: bool = False) -> dict[str, Split]:

@@ -69,6 +69,12 @@ class Dataset:
         """Number of classes."""
         return len(self.class_names)
 
+    def check_unchanged(self) -> None:
+        """Raise ``DataError`` if one of the files is no longer the one that was opened; costs one ``stat`` a file."""
+        for split in (*self.train, self.validation, self.test):
+            if split is not None:
+                split.check_unchanged()
+
 
 def open_dataset(folder: str | os.PathLike[str]) -> Dataset:
     """Open a data folder for reading; sizes, shapes, types and labels of everything in it are checked.

@@ -346,3 +346,21 @@ def test_reading_in_a_background_thread(tmp_path):
     thread.start()
     thread.join()
     assert np.array_equal(found[0], written[2][0])
+
+
+@pytest.mark.parametrize("how", ["rewritten", "replaced", "removed"])
+def test_changes_while_in_use_are_noticed(tmp_path, how):
+    """A shard that is rewritten, replaced or removed after it was opened is noticed when asked for."""
+    write_ours(tmp_path)
+    dataset = shards.open_dataset(tmp_path)
+    dataset.check_unchanged()
+    path = tmp_path / "data.h5"
+    if how == "rewritten":
+        os.utime(path, ns=(1, 1))
+    elif how == "replaced":
+        (tmp_path / "copy").write_bytes(path.read_bytes())
+        (tmp_path / "copy").replace(path)
+    else:
+        path.unlink()
+    with pytest.raises(DataError, match=r"data.h5: was changed while in use"):
+        dataset.check_unchanged()
