@@ -2,6 +2,10 @@
 
 import os
 import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -110,3 +114,34 @@ def test_processes_end_with_the_pool(tmp_path):
         pool.submit(enumerate(files))
         processes = [worker.process for worker in pool._workers]
     assert all(process.poll() is not None for process in processes)
+
+
+LEADER = """
+import os, sys, time
+from lenet_mp.decode_pool import DecodePool
+from lenet_mp.images import Decoder
+pool = DecodePool(Decoder((20, 24)), workers=2, slots=1)
+print(*(worker.process.pid for worker in pool._workers), flush=True)
+time.sleep(600)
+"""
+
+
+def test_processes_end_with_their_parent():
+    """A parent that is killed outright leaves no decoding process behind."""
+    parent = subprocess.Popen([sys.executable, "-c", LEADER], stdout=subprocess.PIPE, text=True)
+    workers = [int(word) for word in parent.stdout.readline().split()]
+    parent.kill()
+    parent.communicate()
+    limit = time.monotonic() + 60
+    while any(alive(worker) for worker in workers) and time.monotonic() < limit:
+        time.sleep(0.01)
+    assert not any(alive(worker) for worker in workers)
+
+
+def alive(process):
+    """Whether a process exists and is no zombie (whose new parent may never collect it)."""
+    try:
+        stat = Path(f"/proc/{process}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
