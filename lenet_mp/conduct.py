@@ -38,6 +38,7 @@ class Conduct:
     timeout: str
     check_ranks: int
     save_every: str
+    profile: bool
 
     def take_up(self, held: ExitStack) -> Saved | None:
         """Find, lock and read the run to go on with; None to start anew.

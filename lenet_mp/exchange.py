@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lenet_mp.comm import Comm
     from lenet_mp.loader import Part
     from lenet_mp.plan import Plan
+    from lenet_mp.profile import Profile
     from lenet_mp.shards import Split
 
 LARGEST_TOTAL = 2.0**62 * QUANTUM
@@ -38,7 +39,8 @@ class Sums(NamedTuple):
 class Exchange:
     """Works this rank's samples of a step and exchanges sums with the other ranks, in one allreduce of integers."""
 
-    def __init__(self, plan: Plan, splits: Sequence[Split], comm: Comm, batch_size: int) -> None:
+    def __init__(self, plan: Plan, splits: Sequence[Split], comm: Comm, batch_size: int, profile: Profile) -> None:
+        self._profile = profile
         self._plan = plan
         self._comm = comm
         self._batches = Batches(splits)
@@ -59,10 +61,13 @@ class Exchange:
         self._comm.enter(where)
         batch = self._batches.gather(part.shards, part.rows)
         totals = self._buffer[:-2]
+        self._profile.lap("load")
         self._plan.step(parameters, batch.images, batch.labels, part.group_starts, limit=self._limit, totals=totals)
+        self._profile.lap("compute")
         self._buffer[-2:] = request, number
         self._comm.enter(f"the allreduce of {where}", waiting=True)
         self._comm.allreduce(self._buffer)
+        self._profile.lap("allreduce")
         self._comm.enter(f"the update of {where}")
         if self._buffer[-1] != number * self._comm.size:
             raise PeerError(f"the ranks are not at the same step: this one is at {where}; resume from the checkpoint")

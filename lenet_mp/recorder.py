@@ -8,7 +8,7 @@ import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from lenet_mp import checkpoint, environment, feature_maps, plots, run_folder
+from lenet_mp import checkpoint, environment, feature_maps, plots, profile, run_folder
 from lenet_mp.console import epoch_line
 from lenet_mp.normalization import scale_and_offset
 from lenet_mp.schedule import epochs_without_gain
@@ -42,6 +42,9 @@ class Silent:
         """Do nothing."""
 
     def stopped(self, trainer: Trainer) -> None:
+        """Do nothing."""
+
+    def timed(self, trainer: Trainer, *, show: bool) -> None:
         """Do nothing."""
 
     def best_weights(self) -> None:
@@ -111,6 +114,14 @@ class RunRecorder:
         )
         self._console.say(line)
         self._folder.log(line)
+
+    def timed(self, trainer: Trainer, *, show: bool) -> None:
+        """Write the share of each phase to ``profile.json``, and print it where it is wanted."""
+        seconds = trainer.profile.seconds
+        parts = profile.shares(seconds, trainer.plan.profile(on=False))
+        self._folder.write_json("profile.json", {"seconds": seconds, "shares": parts})
+        if show:
+            self._console.say("\n".join(["time on this rank:", *profile.table(parts)]))
 
     def best_weights(self) -> NDArray[np.float32]:
         """Read the best weights back."""

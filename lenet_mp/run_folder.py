@@ -1,8 +1,8 @@
 """The folder of one training run: what is in it, what it is called, and how to find its checkpoints.
 
 ``config.toml``, ``env.json``, ``metrics.csv``, ``log.txt``, ``curves.png``, ``features/``, ``last.ckpt``,
-``previous.ckpt``, ``best.ckpt``, ``test.json``, ``report.html``. Every file is replaced atomically; no folder of an
-earlier run is written to unless that run is resumed.
+``previous.ckpt``, ``best.ckpt``, ``profile.json``, ``test.json``, ``report.html``. Every file is replaced atomically;
+no folder of an earlier run is written to unless that run is resumed.
 """
 
 from __future__ import annotations

@@ -54,7 +54,8 @@ class Stopwatch:
     Attributes
     ----------
     steps : list of dict
-        Seconds by the name of the call, and of the whole ``step``.
+        Seconds by the name of the call, and of the whole ``step``; with ``cpu`` behind it, those that the call's threads
+        were running.
     message_bytes : int
         Size of the array of the last allreduce.
     """
@@ -88,6 +89,9 @@ class Stopwatch:
     def stopped(self, trainer: Trainer) -> None:
         """Do nothing: the figures of an interrupted run are of no use."""
 
+    def timed(self, trainer: Trainer, *, show: bool) -> None:
+        """Do nothing: the times are taken here."""
+
     def best_weights(self) -> None:
         """Keep none."""
 
@@ -101,9 +105,10 @@ class Stopwatch:
         def timed(*arguments: Any, **options: Any) -> Any:
             if name == "allreduce":
                 self.message_bytes = arguments[0].nbytes
-            start = time.perf_counter()
+            start, worked = time.perf_counter(), time.process_time()
             result = call(*arguments, **options)
             self._calls[name] += time.perf_counter() - start
+            self._calls[f"{name} cpu"] += time.process_time() - worked
             return result
 
         setattr(owner, method, timed)
@@ -128,7 +133,7 @@ def time_steps(world: Comm, options: argparse.Namespace) -> dict[str, Any]:
     watch = Stopwatch(trainer, options.steps)
     with contextlib.suppress(EnoughSteps):
         trainer.fit(watch)
-    names = ("step", "compute", "allreduce", "update")
+    names = ("step", "compute", "allreduce", "update", "compute cpu")
     mine = np.array([[step.get(name, 0.0) for name in names] for step in watch.steps])
     ranks = np.stack(world.gather(mine))
     mean, quickest = ranks.mean(axis=0), ranks.min(axis=0)

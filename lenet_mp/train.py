@@ -79,6 +79,7 @@ def _add_conduct(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--max-time", default="", metavar="TIME", help="save and stop after so long, e.g. 55m; exit 143")
     group.add_argument("--save-every", default="10m", metavar="TIME", help="save within an epoch too (10m; 0: never)")
     group.add_argument("--timeout", default="5m", metavar="TIME", help="end all ranks if one hangs (5m; 0: never)")
+    group.add_argument("--profile", action="store_true", help="print where the time went, at the end")
     group.add_argument("--check-ranks", type=int, default=0, metavar="N", help="compare weights every N steps (0)")
 
 
@@ -109,7 +110,9 @@ def _run(world: Comm, options: dict[str, Any], conduct: Conduct, stop: StopReque
     agreement.note_instruction_sets(world, trainer.plan.isa)
     recorder = _make_recorder(trainer, conduct, saved, held)
     world.rest()
+    trainer.plan.profile(on=conduct.profile)
     code = trainer.fit(recorder, stop=stop, check_ranks=conduct.check_ranks)
+    recorder.timed(trainer, show=conduct.profile)
     if code == 0:
         recorder.tested(trainer, _test(trainer, recorder))
         world.enter("the report", waiting=True)

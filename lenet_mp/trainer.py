@@ -21,6 +21,7 @@ from lenet_mp.loader import Loader, default_streams
 from lenet_mp.normalization import scale_and_offset
 from lenet_mp.optimizer import Descent
 from lenet_mp.plan import COUNTS, SAMPLES, Plan
+from lenet_mp.profile import Profile
 from lenet_mp.schedule import epochs_without_gain
 from lenet_mp.stopping import StopRequest, exit_code
 
@@ -45,6 +46,9 @@ class Recorder(Protocol):
     def stopped(self, trainer: Trainer) -> None:
         """After the last step of a run that was asked to stop."""
 
+    def timed(self, trainer: Trainer, *, show: bool) -> None:
+        """After the last step of this session; ``show`` where the user wants to see where the time went."""
+
     def best_weights(self) -> NDArray[np.float32] | None:
         """Return the best weights so far (P,), on rank 0."""
 
@@ -65,6 +69,8 @@ class Trainer:
         Epochs finished, and steps done in the one after.
     history : list of dict
         Figures of the finished epochs, as in ``metrics.csv``.
+    profile : Profile
+        Where this rank's time went.
     """
 
     def __init__(self, config: Config, network: Network, dataset: Dataset, comm: Comm, threads: int) -> None:
@@ -84,7 +90,8 @@ class Trainer:
         self.epoch = self.step = 0
         self.history: list[dict[str, Any]] = []
         self._counts = [0] * COUNTS
-        self.exchange = Exchange(self.plan, dataset.train, comm, config.batch_size)
+        self.profile = Profile()
+        self.exchange = Exchange(self.plan, dataset.train, comm, config.batch_size, self.profile)
         self.descent = Descent(config, network.parameter_count, self.loader.steps)
         self._part = functools.lru_cache(maxsize=2)(
             lambda epoch, step: self.loader.part(epoch, step, comm.rank, comm.size)
@@ -124,6 +131,7 @@ class Trainer:
             On all ranks, if they are found to be at different steps or to hold different weights.
         """
         stop = stop or StopRequest()
+        self.profile.lap("other")
         with stop.listening():
             while self.epoch < self.config.epochs and not self._stale:
                 requested = self._finish_epoch(stop, recorder, check_ranks)
@@ -203,16 +211,19 @@ class Trainer:
             if check_ranks and self.step % check_ranks == 0:
                 agreement.check_weights(self.comm, self.network.views(self.parameters))
             recorder.step_done(self)
+            self.profile.lap("records")
             if requested:
                 recorder.stopped(self)
                 return requested
         trained = time.monotonic()
         rate = (self.running.samples - samples_before) / (trained - start)
         self._close_epoch(start, rate)
+        self.profile.lap("evaluation")
         self.comm.enter(f"the records of epoch {self.epoch}")
         recorder.epoch_done(self)
         self.comm.enter(f"the records of epoch {self.epoch}", waiting=True)
         self.comm.rest()
+        self.profile.lap("records")
         return 0
 
     def _work(self, stop: StopRequest) -> int:
@@ -230,6 +241,7 @@ class Trainer:
             raise DivergenceError(f"the weights are not finite after {where}: set a lower --lr")
         self._counts = add(self._counts, sums.counts)
         self.step += 1
+        self.profile.lap("update")
         return sums.requests
 
     def _close_epoch(self, start: float, images_per_second: float) -> None:

@@ -69,7 +69,8 @@ def test_the_run_folder_is_complete(reference):
     """A run leaves options, environment, metrics, log, curves, feature maps, checkpoints and the test result."""
     names = {p.name for p in reference.iterdir()} - {".lock"}
     checkpoints = {"last.ckpt", "previous.ckpt", "best.ckpt"}
-    results = {"config.toml", "env.json", "metrics.csv", "log.txt", "curves.png", "test.json", "report.html"}
+    results = {"config.toml", "env.json", "metrics.csv", "log.txt", "curves.png", "profile.json", "test.json"}
+    results |= {"report.html"}
     assert names == checkpoints | results | {"features"}
     assert sorted(p.name for p in (reference / "features").iterdir()) == ["epoch-01", "epoch-04"]
     maps = {p.stem for p in (reference / "features" / "epoch-04").iterdir()}
@@ -148,6 +149,18 @@ def test_the_modern_recipe_resumes_to_the_same_bits(place, tmp_path):
     assert parts.parameters.tobytes() == whole.parameters.tobytes()
     assert without_time(parts.history) == without_time(whole.history)
     assert whole.history[-1]["val_top1"] == 1
+
+
+def test_profile_shows_where_the_time_went(place, tmp_path, capsys):
+    """--profile prints the share of every phase; the shares of the whole add up to one."""
+    assert main(options(place, tmp_path / "run", "--profile")) == 0
+    printed = capsys.readouterr().out.partition("time on this rank:")[2]
+    for phase in ("load", "forward", "backward", "reduction", "allreduce", "update", "evaluation"):
+        assert phase in printed
+    shares = json.loads((tmp_path / "run" / "profile.json").read_text())["shares"]
+    inner = shares.pop("pixels to floats, in both of these")
+    assert sum(shares.values()) == pytest.approx(1)
+    assert 0 < inner < shares["forward"] + shares["backward"]
 
 
 def test_patience_ends_a_run_early(place, tmp_path, capsys):
