@@ -35,7 +35,8 @@ def write(report: Report, text: str, out: Path) -> None:
 
 def _steps_csv(report: Report) -> str:
     header = ["scaling", "ranks", "threads", "cores_shared", "batch_size", "steps", "median_s", "quartile1_s"]
-    header += ["quartile3_s", "images_per_second", "speedup", "efficiency", "karp_flatt", *(f"{p}_s" for p in PARTS)]
+    header += ["quartile3_s", "images_per_second", "speedup", "efficiency", "karp_flatt", "cores_got"]
+    header += [f"{part}_s" for part in PARTS]
     lines = []
     for kind, results in (("strong", report.strong), ("weak", report.weak)):
         for r in results:
@@ -45,5 +46,5 @@ def _steps_csv(report: Report) -> str:
             cells += [len(r.seconds), r.median, *r.quartiles, r.rate, speedup(r, one)]
             serial = karp_flatt(r, one)
             cells += ["", ""] if shared else [efficiency(r, one), "" if np.isnan(serial) else serial]
-            lines.append([*cells, *(r.parts[part] for part in PARTS)])
+            lines.append([*cells, r.granted, *(r.parts[part] for part in PARTS)])
     return tables.as_csv(header, lines)

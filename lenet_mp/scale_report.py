@@ -108,17 +108,19 @@ class Report:
         )
 
     def _steps(self, results: list[Result]) -> str:
-        header = ("ranks x threads", "batch", "ms", "25 %", "75 %", "images/s", "speed-up", "efficiency", "serial", "")
+        header = ("ranks x threads", "batch", "ms", "25 %", "75 %", "images/s", "speed-up", "efficiency", "serial",
+                  "cores got", "")  # fmt: skip
         lines = []
         for result in results:
             low, high = result.quartiles
             cells = [str(result.setup), str(result.setup.batch_size), *(_ms(t) for t in (result.median, low, high))]
             cells += [f"{result.rate:,.0f}", f"{speedup(result, self.one):.2f}"]
             if result.setup.cores > self.cores:
-                cells += ["", "", SHARED]
+                cells += ["", "", f"{result.granted:.0%}", SHARED]
             else:
                 serial = karp_flatt(result, self.one)
-                cells += [f"{efficiency(result, self.one):.0%}", "" if np.isnan(serial) else f"{serial:.3f}", ""]
+                cells += [f"{efficiency(result, self.one):.0%}", "" if np.isnan(serial) else f"{serial:.3f}"]
+                cells += [f"{result.granted:.0%}", ""]
             lines.append(cells)
         return tables.as_text(header, lines)
 

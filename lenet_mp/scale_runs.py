@@ -153,4 +153,6 @@ def _result(setup: Setup, runs: list[dict[str, Any]]) -> Result:
     seconds = np.concatenate([run["step"] for run in runs])
     parts = {part: float(np.median(np.concatenate([run[name] for run in runs]))) for part, name in _NAMES.items()}
     parts[REST] = float(np.median(seconds)) - sum(parts.values())
-    return Result(setup, seconds, {part: parts[part] for part in PARTS})
+    worked = sum(sum(run["compute cpu"]) for run in runs)
+    granted = worked / (setup.threads * sum(sum(run["compute"]) for run in runs))
+    return Result(setup, seconds, {part: parts[part] for part in PARTS}, granted)

@@ -41,6 +41,9 @@ def verdict(strong: Sequence[Result], cores: int) -> str:
         sentences.append(
             f"No conclusion from {', '.join(shared)}: {cores} cores cannot show how more of them would do."
         )
+    taken = 1 - min(r.granted for r in fair)
+    if taken > NOISY:
+        sentences.append(f"Other programs took up to {taken:.0%} of the cores: measure again when they are done.")
     if spread > NOISY:
         sentences.append(
             f"The middle half of a setup's steps spreads over up to {spread:.0%} of their median: this machine is not "
@@ -74,6 +77,8 @@ def _loss(best: Result, one: Result, spread: float) -> str:
     part = max(lost, key=lambda name: lost[name])
     if total < WORTH_MENTIONING:
         return "Nothing worth mentioning is lost between one core and these."
+    if 1 - min(best.granted, one.granted) > NOISY:
+        return "Other programs had a part of the cores, so no bottleneck is named."
     if spread > max(NOISY, total):
         return f"A step costs {total:.0%} more core time than on one core, less than the noise: no bottleneck is named."
     return (

@@ -54,8 +54,8 @@ class Stopwatch:
     Attributes
     ----------
     steps : list of dict
-        Seconds by the name of the call, and of the whole ``step``; with ``cpu`` behind it, those that the call's threads
-        were running.
+        Seconds by the name of the call, and of the whole ``step``; under the name with ``cpu`` behind it, those that
+        the call's threads were running.
     message_bytes : int
         Size of the array of the last allreduce.
     """

@@ -45,11 +45,14 @@ class Result:
         Of each step, from all rounds.
     parts : dict
         Median seconds of each of ``PARTS``, means over the ranks.
+    granted : float
+        Share of the computing time in which the threads were running: what other programs left of the cores.
     """
 
     setup: Setup
     seconds: NDArray[np.float64]
     parts: Mapping[str, float]
+    granted: float = 1.0
 
     @property
     def median(self) -> float:

@@ -1,6 +1,7 @@
 """The scale command: what it measures, what it says of it, what it refuses to say."""
 
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -93,6 +94,15 @@ def test_noise_is_admitted():
     assert "costs 10% more core time than on one core, less than the noise: no bottleneck is named" in text
 
 
+def test_other_programs_are_told_from_overhead():
+    """Where the threads ran for 70 % of the time only, others are named instead of a bottleneck."""
+    disturbed = replace(result(2, 1, 0.8), granted=0.7)
+    text = " ".join(verdict([result(1, 1, 1.0), disturbed], cores=2).split())
+    assert "Other programs took up to 30% of the cores" in text
+    assert "no bottleneck is named" in text
+    assert "the bottleneck," not in text
+
+
 def make_report(tmp_path, results, messages):
     course = Course("1", tmp_path, 5, 1, None)
     measured = Measured({r.setup: r for r in results}, messages, 2, 490_000, 187_500, "avx2")
@@ -110,7 +120,7 @@ def test_a_report_tells_all_figures(tmp_path):
     assert "a step reduces 490,000 bytes: 0.25 ms" in text
     shared = next(line for line in text.splitlines() if "cores shared" in line)
     assert shared.startswith("4 x 1")
-    assert "%" not in shared
+    assert shared.count("%") == 1  # the share of the cores that it got
     assert "25 us a message and 10 Gbit/s" in text
     assert "4,096" in text
 
@@ -153,6 +163,7 @@ def test_a_real_measurement(tmp_path, monkeypatch, capsys):
         assert int(row["steps"]) == 2
         parts = sum(float(row[f"{part}_s"]) for part in PARTS)
         assert parts == pytest.approx(float(row["median_s"]))
+        assert 0 < float(row["cores_got"]) < 1.1
     assert scale.main(options) == 2
     assert "scaling exists already: choose another --out" in capsys.readouterr().err
 
