@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lenet_mp import checkpoint, engine, evaluation, feature_maps, images, run_folder, threads
+from lenet_mp import checkpoint, engine, evaluation, feature_maps, images, metrics, run_folder, threads
+from lenet_mp.arrays import as_images, as_split
 from lenet_mp.comm import Solo
 from lenet_mp.errors import CheckpointError, DivergenceError
 from lenet_mp.normalization import scale_and_offset
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
     from lenet_mp.evaluation import Scores
     from lenet_mp.explanation import Scene
@@ -70,6 +71,27 @@ class Classifier:
         addresses = pixels.ctypes.data + np.arange(len(pixels), dtype=np.uintp) * np.uintp(pixels.strides[0])
         return self._finite(self._plan.forward(self.parameters, addresses))
 
+    def probabilities(self, images: ArrayLike) -> NDArray[np.float64]:
+        """Probability of each class (N, K) for images (N, H, W, C) uint8; (N, H, W) where there is one channel."""
+        return metrics.softmax(self.logits(as_images(images, self.network.input_shape)))
+
+    def predict(self, images: ArrayLike) -> NDArray[np.intp]:
+        """Return the number of the most likely class (N,) of images as for :meth:`probabilities`."""
+        best: NDArray[np.intp] = self.logits(as_images(images, self.network.input_shape)).argmax(axis=1)
+        return best
+
+    def evaluate(self, images: ArrayLike, labels: ArrayLike) -> Scores:
+        """Loss and accuracies over images and their labels (N,) integers, by the same sums as in training."""
+        return self.scores([as_split(images, labels, self.network.input_shape, self.network.classes)])
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """Figures of the run's finished epochs: the rows of ``metrics.csv``."""
+        folder = self.path.parent
+        if self.path.name == run_folder.BEST and (folder / run_folder.LAST).is_file():
+            return run_folder.load_newest(folder).history
+        return self.checkpoint.history
+
     def split_logits(self, splits: Sequence[Split]) -> Logits:
         """Logits (N, K) of all samples of ``splits``, in their order; ``DivergenceError`` if they are not finite."""
         return self._finite(np.concatenate([evaluation.logits(self._plan, self.parameters, s) for s in splits]))
@@ -78,9 +100,10 @@ class Classifier:
         """Loss and accuracies over ``splits``, by the same sums as in training."""
         return evaluation.evaluate(self._plan, self.parameters, splits, Solo())
 
-    def feature_maps(self, image: ImagePixels) -> Maps:
-        """What each convolution and pooling makes of ``image``, by layer name."""
-        return feature_maps.compute(self.network, self.parameters, image, self._scale, self._offset)
+    def feature_maps(self, image: ArrayLike) -> Maps:
+        """What each convolution and pooling makes of ``image`` (H, W, C) uint8: (H, W, C) float32 by layer name."""
+        pixels = as_images(np.asarray(image)[np.newaxis], self.network.input_shape)[0]
+        return feature_maps.compute(self.network, self.parameters, pixels, self._scale, self._offset)
 
     def scene(self, image: ImagePixels) -> Scene:
         """Return ``image`` in the network, to take apart what becomes of it."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from lenet_mp import config, run_folder, train
-from lenet_mp.conduct import Conduct
 from lenet_mp.config import Config
 from lenet_mp.errors import DivergenceError, UsageError
+from lenet_mp.interface import conduct
 from lenet_mp.schedule import epochs_without_gain, merit
 
 if TYPE_CHECKING:
@@ -82,16 +82,9 @@ def work(world: Comm, trial: Trial, options: dict[str, Any], epochs: int) -> tup
     # Results are the search's table; what a run says on its way is progress.
     with contextlib.redirect_stdout(sys.stderr):
         try:
-            code = train.run(world, options | trial.tried, _conduct(trial.folder))
+            code = train.run(world, options | trial.tried, conduct(out=trial.folder, resume="auto"))
         except DivergenceError as error:
             print(f"{trial.folder.name}: {error}", file=sys.stderr)
             state = DIVERGED
     after = look(trial.tried, trial.folder, epochs)
     return (Trial(after.tried, after.folder, state, after.best, after.config) if state else after), code
-
-
-def _conduct(folder: Path) -> Conduct:
-    """Return the train command's own defaults, for a run in ``folder`` that goes on where it was."""
-    defaults = vars(train.build_parser().parse_args([]))
-    chosen: dict[str, Any] = {"out": folder, "resume": "auto"}
-    return Conduct(**{option.name: chosen.get(option.name, defaults[option.name]) for option in fields(Conduct)})
