@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from lenet_mp.comm import Comm
     from lenet_mp.network import Network
 
     Arrays = Mapping[str, NDArray[Any]]
@@ -97,6 +98,26 @@ def take_over(network: Network, initial: Flat, source: Source) -> WarmStart:
             f"{source.name} fits no layer of model {network.model.name}: {', '.join(drawn)}; choose its own model"
         )
     return WarmStart(parameters, tuple(taken), tuple(drawn))
+
+
+def begin(world: Comm, network: Network, parameters: Flat, path: Path, normalize: str) -> list[str]:
+    """Lay the weights of the file ``path`` over ``parameters`` (P,), in place, on every rank; rank 0 reads.
+
+    Returns
+    -------
+    list of str
+        What to tell: where the weights come from, and a note where the pixel range ``normalize`` is not theirs.
+    """
+    start = lines = None
+    if world.rank == 0:
+        source = read(path)
+        start = take_over(network, parameters, source)
+        lines = [start.text(source.name)]
+        if other_range(source, normalize):
+            lines.append(f"note: {source.name} was trained on pixels in another range than --normalize {normalize}")
+    parameters[...] = world.broadcast(start.parameters if start else None)
+    told: list[str] = world.broadcast(lines)
+    return told
 
 
 def other_range(source: Source, normalize: str) -> bool:

@@ -7,6 +7,7 @@ import pytest
 import small_run
 
 from lenet_mp import checkpoint, exporters, warm_start
+from lenet_mp.comm import Solo
 from lenet_mp.errors import CheckpointError
 from lenet_mp.models import MODEL_2, MODELS
 from lenet_mp.network import compile_network
@@ -116,3 +117,15 @@ def test_bad_files_are_one_line(tmp_path):
         with pytest.raises(CheckpointError, match=name) as caught:
             warm_start.read(tmp_path / name)
         assert "\n" not in str(caught.value)
+
+
+def test_a_run_begins_with_the_weights_of_a_file(trained):
+    """Parameters are replaced in place; another pixel range is noted."""
+    saved = checkpoint.load(trained.run / "best.ckpt")
+    parameters = saved.network.initialise(5)
+    lines = warm_start.begin(Solo(), saved.network, parameters, trained.run, "lenet5")
+    np.testing.assert_array_equal(parameters, saved.parameters)
+    assert lines == [
+        f"weights of C1, F3 from {trained.run}",
+        f"note: {trained.run} was trained on pixels in another range than --normalize lenet5",
+    ]

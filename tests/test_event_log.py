@@ -1,0 +1,87 @@
+"""Event files, read back by TensorBoard itself."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lenet_mp.errors import UsageError
+from lenet_mp.evaluation import Scores
+from lenet_mp.event_log import FOLDER, EventLog, require
+
+# TensorBoard and protobuf warn about their own and each other's old habits.
+pytestmark = pytest.mark.filterwarnings("ignore")
+WEIGHTS = {"C1.weight": np.arange(24, dtype=np.float32).reshape(2, 2, 3, 2), "C1.bias": np.full(2, 0.01, np.float32)}
+
+
+def row(epoch, **values):
+    return {"epoch": epoch, "lr": 0.1, "loss": 1 / epoch, "train_top1": 0.5, "val_top1": None, "val_top5": None,
+            "seconds": 1.0, "images_per_second": 100.0, **values}  # fmt: skip
+
+
+def read(run):
+    """Return what TensorBoard sees in a run's folder."""
+    pytest.importorskip("tensorboardX")
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    events = accumulator.EventAccumulator(str(run / FOLDER), size_guidance={"images": 0, "histograms": 0, "scalars": 0})
+    events.Reload()
+    return events
+
+
+def scalars(run, tag):
+    return [(event.step, event.value) for event in read(run).Scalars(tag)]
+
+
+def test_figures_weights_and_pictures_are_read_back(tmp_path):
+    """TensorBoard finds every figure that there is, the range of each array, and the pictures pixel by pixel."""
+    pytest.importorskip("tensorboardX")
+    pictures = tmp_path / "epoch-01"
+    pictures.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3)).astype(np.uint8)
+    Image.fromarray(pixels).save(pictures / "C1.png")
+    log = EventLog(tmp_path, 0)
+    log.epoch_done(row(1, val_top1=0.25), WEIGHTS, pictures)
+    log.epoch_done(row(2, val_top1=0.75), WEIGHTS)
+    log.tested({"best": Scores(10, 1.5, 0.4, 0.9)}, 2)
+    events = read(tmp_path)
+    assert scalars(tmp_path, "loss/train") == [(1, 1.0), (2, 0.5)]
+    assert scalars(tmp_path, "accuracy/validation_top1") == [(1, 0.25), (2, 0.75)]
+    assert scalars(tmp_path, "accuracy/test_top1_best") == [(2, pytest.approx(0.4))]
+    assert "accuracy/validation_top5" not in events.Tags()["scalars"]
+    histogram = events.Histograms("C1/weight")[-1].histogram_value
+    assert (histogram.num, histogram.min, histogram.max, histogram.sum) == (24, 0, 23, 276)
+    image = events.Images("features/C1")[0]
+    (tmp_path / "read.png").write_bytes(image.encoded_image_string)
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "read.png")), pixels)
+
+
+def test_figures_are_on_disk_after_every_epoch(tmp_path):
+    """A run that is killed loses no finished epoch."""
+    pytest.importorskip("tensorboardX")
+    log = EventLog(tmp_path, 0)
+    log.epoch_done(row(1), WEIGHTS)
+    assert scalars(tmp_path, "loss/train") == [(1, 1.0)]
+    log.close()
+
+
+def test_a_resumed_run_hides_what_is_worked_again(tmp_path):
+    """After a resume from epoch 1, the lost second epoch appears once, as it was worked again."""
+    pytest.importorskip("tensorboardX")
+    first = EventLog(tmp_path, 0)
+    first.epoch_done(row(1), WEIGHTS)
+    first.epoch_done(row(2, loss=9.0), WEIGHTS)
+    first.close()
+    second = EventLog(tmp_path, 1)
+    second.epoch_done(row(2), WEIGHTS)
+    second.close()
+    assert scalars(tmp_path, "loss/train") == [(1, 1.0), (2, 0.5)]
+
+
+def test_without_the_library_the_remedy_is_told(monkeypatch):
+    """One line says what to install."""
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    with pytest.raises(UsageError, match=r"pip install 'lenet-mp\[tensorboard\]'"):
+        require()
