@@ -36,15 +36,19 @@ def make_trainer(
     dataset : Dataset, optional
         Used instead of the one that ``settings`` name.
     """
-    thread_count = threads.choose(world.local_size)
+    thread_count = threads.choose(world)
     # Only now: OpenMP reads its environment when the engine is loaded.
     from lenet_mp.trainer import Trainer  # noqa: PLC0415
 
     model = saved.model if saved else find_model(settings.model)
     if dataset is None:
         if not settings.data:
-            sample_folder = world.broadcast(_prepare_sample(model) if world.rank == 0 else None)
+            world.enter("the preparation of the sample data set", waiting=world.rank > 0)
+            sample_folder = _prepare_sample(model) if world.rank == 0 else None
+            world.rest()  # the others wait asleep
+            sample_folder = world.broadcast(sample_folder)
             settings = replace(settings, data=str(sample_folder))
+        world.enter("the opening of the data set")
         dataset = open_dataset(settings.data)
     network = compile_network(model, dataset.image_shape, dataset.classes)
     trainer = Trainer(settings, network, dataset, world, thread_count)

@@ -28,7 +28,8 @@ class Batches:
     """Gathers samples of several splits without copying a pixel.
 
     A split is opened at its first sample and released as soon as a call does not ask for it: streams read their
-    shards from front to back, so it is not wanted again in that epoch.
+    shards from front to back, so it is not wanted again in that epoch, unless the end of one stream and the beginning
+    of another lie in it.
     """
 
     def __init__(self, splits: Sequence[Split]) -> None:
@@ -52,6 +53,10 @@ class Batches:
         """Begin to fetch those of ``shards`` that are not open, in the background."""
         for shard in set(np.unique(shards).tolist()) - set(self._images):
             self._splits[shard].prefetch()
+
+    def release(self) -> None:
+        """Let go of all splits; the next call opens what it needs."""
+        self._release_all_but([])
 
     def _open(self, shard: int) -> NDArray[np.uint8]:
         if shard not in self._images:

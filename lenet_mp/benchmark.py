@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from lenet_mp import arguments, cli, tables, threads
+from lenet_mp.comm import Solo
 from lenet_mp.model_files import find_model
 from lenet_mp.network import compile_network
 
@@ -49,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     model = find_model(options.model)
     height, width = options.size or model.input_shape[:2]
     network = compile_network(model, (height, width, model.input_shape[2]), None)
-    record = measure(network, options.batch_size, options.threads or threads.choose(1), options.seconds)
+    record = measure(network, options.batch_size, options.threads or threads.choose(Solo()), options.seconds)
     if options.json:
         json.dump(record, sys.stdout, indent=2)
         print()

@@ -40,6 +40,8 @@ HEADER = struct.Struct("<8sQ")
 DIGEST = 32
 MAX_BYTES = 1 << 32
 DTYPES = {"<f4"}
+COUNTS = 5
+"""Loss, samples, top-1, top-5, refused: as many as a plan counts, told here so that reading loads no engine."""
 
 
 @dataclass(kw_only=True)
@@ -150,7 +152,7 @@ def from_bytes(data: bytes, source: str) -> Checkpoint:
         raise CheckpointError(f"{source} is damaged (its SHA-256 does not fit): use another checkpoint of the run")
     try:
         return _decode(body)
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError, RecursionError) as error:
         # UsageError, of a model table that cannot be, is a ValueError too.
         reason = str(error) if isinstance(error, UsageError) else f"{type(error).__name__}: {error}"
         raise CheckpointError(f"{source} cannot be used: {reason}") from error
@@ -188,6 +190,8 @@ def _decode(body: bytes) -> Checkpoint:
         counts=[int(count) for count in document["counts"]],
         arrays=arrays,
     )
+    if min(checkpoint.epoch, checkpoint.step) < 0 or len(checkpoint.counts) != COUNTS or not checkpoint.class_names:
+        raise UsageError("its epoch, step, counts or class names cannot be")
     needed = (checkpoint.network.parameter_count,)
     if any(arrays[name].shape != needed for name in ("parameters", "velocity")):
         raise UsageError(f"its arrays do not fit its model, which has {needed[0]} parameters")

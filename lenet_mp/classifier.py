@@ -49,7 +49,7 @@ class Classifier:
         self.class_names = self.checkpoint.class_names
         self._scale, self._offset = scale_and_offset(self.checkpoint.normalize)
         self._plan = engine.Plan(
-            self.network.layers, scale=self._scale, offset=self._offset, threads=threads.choose(local_ranks=1)
+            self.network.layers, scale=self._scale, offset=self._offset, threads=threads.choose(Solo())
         )
 
     @classmethod

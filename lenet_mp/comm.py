@@ -7,6 +7,7 @@ communicator answer the same calls; size 1 is an ordinary case.
 from __future__ import annotations
 
 import os
+import re
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -21,6 +22,8 @@ LAUNCHER_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MPI_LOCALNRANKS", "SLURM_
 """Variables by which launchers (Open MPI, MPICH and its kin, Slurm) tell a process how many they started."""
 SHORTEST_NAP, LONGEST_NAP = 50e-6, 0.002
 """Seconds between looks at a call that other ranks must join."""
+ASK, TELL = 1, 2
+"""Tags of the watchdogs' messages."""
 
 
 class Comm(Protocol):
@@ -32,27 +35,43 @@ class Comm(Protocol):
         This process's number, and how many there are.
     local_size : int
         How many of them share this machine.
+    cores : int
+        Cores of this machine that they may run on, together.
+    share : float
+        This rank's part of those cores: a core that several ranks may run on counts in parts.
     library : str
         Name and version of the MPI library; empty without one.
     phase, phase_began, waiting
         What this rank is doing, since when (``time.monotonic``), and whether it waits for other ranks.
+    longest_step : float
+        Seconds that this rank computed for a step at most.
     """
 
     rank: int
     size: int
     local_size: int
+    cores: int
+    share: float
     library: str
     phase: str
     phase_began: float
     waiting: bool
+    longest_step: float
+
+    def step_computed(self) -> None:
+        """Note that the phase that ends now was the computing of a step."""
 
     def enter(self, phase: str, *, waiting: bool = False) -> None:
         """Note what this rank does from now on, and whether it waits for others in it."""
 
-    def roll_call(self, seconds: float) -> dict[int, str]:
+    def answer(self) -> None:
+        """Tell ranks that call the roll what this one does; for the watchdog's thread, again and again."""
+
+    def roll_call(self, seconds: float) -> dict[int, str] | None:
         """Ask the other ranks, from a thread, what they do; the answers that come within ``seconds``.
 
-        An answer is the rank's phase, or nothing where it is only waiting for others.
+        An answer is the rank's phase, or nothing where it is only waiting for others. None where MPI does not allow
+        it to be asked.
         """
 
     def allreduce(self, totals: NDArray[np.int64]) -> None:
@@ -75,7 +94,11 @@ class _Phases:
     """Remembers what a rank is doing, for its last words and its watchdog."""
 
     def __init__(self) -> None:
+        self.longest_step = 0.0
         self.enter("start-up")
+
+    def step_computed(self) -> None:
+        self.longest_step = max(self.longest_step, time.monotonic() - self.phase_began)
 
     def enter(self, phase: str, *, waiting: bool = False) -> None:
         self.phase = phase
@@ -90,6 +113,14 @@ class Solo(_Phases):
     size = 1
     local_size = 1
     library = ""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cores = len(os.sched_getaffinity(0))
+        self.share = float(self.cores)
+
+    def answer(self) -> None:
+        """Do nothing: nobody asks."""
 
     def roll_call(self, seconds: float) -> dict[int, str]:  # noqa: ARG002 - nobody to ask
         """Return nothing: there is no other rank."""
@@ -133,10 +164,17 @@ class Mpi(_Phases):
         self.library = _short(MPI.Get_library_version())
         node = self._world.Split_type(MPI.COMM_TYPE_SHARED)
         self.local_size = node.Get_size()
+        self._share_cores([set(mask) for mask in node.allgather(sorted(os.sched_getaffinity(0)))], node.Get_rank())
         node.Free()
         # More ranks than cores: one that spins, as MPI's calls do, takes the core from one that still computes.
-        self._crowded = self.local_size > len(os.sched_getaffinity(0))
+        self._crowded = self.local_size > self.cores
         self._calls = self._world.Dup()  # a space of its own for the watchdogs' messages
+        self._threads = MPI.Query_thread() == MPI.THREAD_MULTIPLE
+
+    def _share_cores(self, masks: list[set[int]], me: int) -> None:
+        """Work out the cores of this machine and this rank's share, from the affinity masks of its ranks."""
+        self.cores = len(set.union(*masks))
+        self.share = sum(1 / sum(core in mask for mask in masks) for core in masks[me])
 
     def allreduce(self, totals: NDArray[np.int64]) -> None:
         """Sum ``totals`` in place; its type is checked here because MPI would overrun a wrong buffer silently."""
@@ -159,21 +197,27 @@ class Mpi(_Phases):
         """Wait asleep: MPI's own barrier burns a core on every rank that waits in it."""
         _doze_until(self._world.Ibarrier())
 
-    def roll_call(self, seconds: float) -> dict[int, str]:
-        """Tell all other ranks this one's phase and collect theirs; only where MPI allows calls from threads."""
-        if self._mpi.Query_thread() < self._mpi.THREAD_MULTIPLE:
-            return {}
-        mine = "" if self.waiting else self.phase
-        others = [rank for rank in range(self.size) if rank != self.rank]
-        self._sent = [self._calls.isend(mine, dest=rank) for rank in others]
-        answers = {rank: self._calls.irecv(source=rank) for rank in others}
+    def answer(self) -> None:
+        """Answer every question that has arrived."""
+        status = self._mpi.Status()
+        while self._threads and self._calls.iprobe(tag=ASK, status=status):
+            self._calls.recv(source=status.Get_source(), tag=ASK)
+            self._calls.isend("" if self.waiting else self.phase, dest=status.Get_source(), tag=TELL)
+
+    def roll_call(self, seconds: float) -> dict[int, str] | None:
+        """Ask all other ranks and collect their answers, answering them meanwhile."""
+        if not self._threads:
+            return None
+        for rank in range(self.size):
+            if rank != self.rank:
+                self._calls.isend(None, dest=rank, tag=ASK)
         phases: dict[int, str] = {}
         deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline and len(phases) < len(others):
-            for rank in set(answers) - set(phases):
-                arrived, phase = answers[rank].test()
-                if arrived:
-                    phases[rank] = str(phase)
+        status = self._mpi.Status()
+        while time.monotonic() < deadline and len(phases) < self.size - 1:
+            self.answer()
+            while self._calls.iprobe(tag=TELL, status=status):
+                phases[status.Get_source()] = str(self._calls.recv(source=status.Get_source(), tag=TELL))
             time.sleep(LONGEST_NAP)
         return phases
 
@@ -206,11 +250,16 @@ def connect() -> Comm:
         If a launcher started several processes that MPI does not join: each would train alone and write the same
         files. The launcher then belongs to another MPI than the library that mpi4py loads.
     """
-    sizes = [os.environ[name] for name in LAUNCHER_SIZES if os.environ.get(name, "").isdigit()]
+    sizes = [int(os.environ[name]) for name in LAUNCHER_SIZES if re.fullmatch("[0-9]+", os.environ.get(name, ""))]
+    started = max(sizes, default=1)
     if not sizes and "PMI_RANK" not in os.environ and "PMIX_RANK" not in os.environ:
         return Solo()
-    comm = Mpi()
-    started = max((int(size) for size in sizes), default=1)
+    try:
+        comm = Mpi()
+    except UsageError:
+        if started == 1:  # a shell in a batch job, say: one process needs no MPI
+            return Solo()
+        raise
     if comm.size == 1 and started > 1:
         raise UsageError(
             f"the launcher started {started} processes, but each is rank 0 of 1: it belongs to another MPI than "

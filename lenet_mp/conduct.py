@@ -21,10 +21,11 @@ RUNS = Path("runs")
 
 
 class Saved(NamedTuple):
-    """A run that goes on: its folder, unless it goes on in another one, and its state."""
+    """A run that goes on: its folder and its state; if it goes on in another folder, no folder, but its best state."""
 
     folder: Path | None
     state: Checkpoint
+    best: Checkpoint | None = None
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Conduct:
     check_ranks: int
     save_every: str
     profile: bool
+    verify_data: bool
 
     def take_up(self, held: ExitStack) -> Saved | None:
         """Find, lock and read the run to go on with; None to start anew.
@@ -48,11 +50,12 @@ class Conduct:
         path = self._saved_run()
         if path is None:
             return None
-        goes_on_there = self.out in (None, path.parent)
+        goes_on_there = self.out is None or self.out.resolve() == path.parent.resolve()
         if goes_on_there:
             held.enter_context(folder_lock(path.parent))
         state = run_folder.load_newest(path.parent) if path.name == run_folder.LAST else checkpoint.load(path)
-        return Saved(path.parent if goes_on_there else None, state)
+        best = None if goes_on_there else run_folder.best_until(path.parent, state.epoch)
+        return Saved(path.parent if goes_on_there else None, state, best)
 
     def open_folder(self, trainer: Trainer, saved: Saved | None, held: ExitStack) -> RunFolder:
         """Make and lock the run's folder, or take the one of the run that goes on."""
@@ -60,11 +63,16 @@ class Conduct:
             return RunFolder(saved.folder)
         out = self.out or run_folder.make_new(RUNS, f"model-{trainer.network.model.name}")
         held.enter_context(folder_lock(files.make_folder(out)))
-        return RunFolder.create(out, reuse=self.resume == "auto")
+        folder = RunFolder.create(out, reuse=self.resume == "auto")
+        if saved:
+            folder.take_over(saved.state, saved.best)
+        return folder
 
     def _saved_run(self) -> Path | None:
         if self.resume is None:
             return None
+        if not self.resume:
+            raise UsageError("--resume is empty: name a run folder, or leave the name out for the newest")
         if self.resume in ("newest", "auto"):
             folder = self.out or run_folder.newest(RUNS)
             if self.resume == "auto" and not (folder and (folder / run_folder.LAST).is_file()):

@@ -14,7 +14,7 @@ from lenet_mp.schedule import ORIGINAL, SCHEDULES, learning_rates
 if TYPE_CHECKING:
     from pathlib import Path
 
-MAX_SAMPLES_A_STEP = 1 << 20
+MAX_SAMPLES_A_STEP = 1 << 15
 MAX_SEED = (1 << 63) - 1
 
 
@@ -65,19 +65,20 @@ class Config:
         learning_rates(self.lr, 1)
 
 
+_MODERN = {
+    "batch_size": 50,
+    "lr": "0.05",
+    "lr_scale": "mean",
+    "schedule": "cosine",
+    "warmup": 0.5,
+    "momentum": 0.9,
+    "nesterov": True,
+    "weight_decay": 5e-4,
+    "clip_norm": 5.0,
+}
 RECIPES: dict[str, dict[str, Any]] = {
-    "original": {},
-    "modern": {
-        "batch_size": 50,
-        "lr": "0.05",
-        "lr_scale": "mean",
-        "schedule": "cosine",
-        "warmup": 0.5,
-        "momentum": 0.9,
-        "nesterov": True,
-        "weight_decay": 5e-4,
-        "clip_norm": 5.0,
-    },
+    "original": {option.name: option.default for option in fields(Config) if option.name in _MODERN},
+    "modern": _MODERN,
 }
 """Options that a recipe sets; those given beside it win."""
 
@@ -101,10 +102,12 @@ def read_options(path: Path) -> dict[str, Any]:
     return check_options(options, str(path))
 
 
-def with_recipe(options: dict[str, Any]) -> dict[str, Any]:
-    """Return ``options`` laid over those of the recipe that they name."""
-    recipe = options.get("recipe", "original")
-    return RECIPES.get(recipe, {}) | options
+def with_recipe(*layers: dict[str, Any]) -> dict[str, Any]:
+    """Lay options over each other, each layer over those of the recipe that it names: a file, then a command line."""
+    result: dict[str, Any] = {}
+    for options in layers:
+        result |= RECIPES.get(options.get("recipe", ""), {}) | options
+    return result
 
 
 def check_options(options: dict[str, Any], source: str) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from lenet_mp.progress import duration
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -36,7 +38,6 @@ class Console:
         self._samples = samples
         self._bar: tqdm[Any] | None = None
         self._last_line = time.monotonic()
-        self._start = (time.monotonic(), 0)
 
     def say(self, line: str) -> None:
         """Print a line of results."""
@@ -61,7 +62,7 @@ class Console:
     def _advance_bar(self, epoch: int, done: int, loss: float) -> None:
         if self._bar is None:
             label = f"epoch {epoch}/{self._epochs}"
-            self._bar = tqdm(total=self._samples, initial=0, desc=label, unit="img", leave=False, file=sys.stderr)
+            self._bar = tqdm(total=self._samples, initial=done, desc=label, unit="img", leave=False, file=sys.stderr)
         self._bar.set_postfix_str(f"loss {loss:.3f}", refresh=False)
         self._bar.update(done - self._bar.n)
 
@@ -76,15 +77,7 @@ def epoch_line(row: Mapping[str, Any], epochs: int) -> str:
     parts = [f"epoch {row['epoch']}/{epochs}", f"loss {row['loss']:.4f}", f"train {row['train_top1']:.2%}"]
     if row["val_top1"] is not None:
         parts += [f"val {row['val_top1']:.2%}", f"top-5 {row['val_top5']:.2%}"]
-    parts += [f"lr {row['lr']:g}", f"{row['images_per_second']:,.0f} images/s", duration(row["seconds"])]
+    parts += [f"lr {row['lr']:g}", duration(row["seconds"])]
+    if row["images_per_second"] is not None:  # nothing was worked where a run went on after an epoch's last step
+        parts.insert(-1, f"{row['images_per_second']:,.0f} images/s")
     return "  ".join(parts)
-
-
-def duration(seconds: float) -> str:
-    """Return a time span as people write it: ``8.1 s``, ``3 min 20 s``, ``2 h 5 min``."""
-    if seconds < 60:  # noqa: PLR2004
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:  # noqa: PLR2004
-        return f"{minutes} min {rest} s"
-    return f"{minutes // 60} h {minutes % 60} min"

@@ -19,11 +19,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lenet_mp import threads
+from lenet_mp.comm import Solo
 from lenet_mp.environment import processor
 from lenet_mp.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from lenet_mp.comm import Comm
 
 OLDEST_PYTHON = (3, 11)
 NEEDED = ("numpy", "h5py", "pillow", "cffi", "matplotlib", "tqdm", "tomli-w", "jinja2")
@@ -141,12 +144,13 @@ def _compiler(extension: Path) -> str:
     return match[0].decode(errors="replace") if match else "an unnamed compiler"
 
 
-def check_threads(local_ranks: int = 1) -> list[Finding]:
+def check_threads(comm: Comm | None = None) -> list[Finding]:
     """Look at cores, the variables that choose threads, and who else uses the cores."""
-    cores = threads.cores()
+    comm = comm or Solo()
+    cores, local_ranks = comm.cores, comm.local_size
     before = os.environ.get("OMP_WAIT_POLICY")
     try:
-        count = threads.choose(local_ranks)
+        count = threads.choose(comm)
     except UsageError as error:
         text, _, remedy = str(error).partition(": ")
         return [problem(text, remedy)]

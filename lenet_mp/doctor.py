@@ -54,7 +54,7 @@ def _findings(options: argparse.Namespace, world: Comm, everyone: list[dict[str,
     """Yield what every check finds, as soon as it is found."""
     yield from diagnosis.check_python()
     yield from diagnosis.check_engine()
-    yield from diagnosis.check_threads(world.local_size)
+    yield from diagnosis.check_threads(world)
     # A launcher does not start a second one inside its job, so MPI is looked at from inside then.
     yield from diagnosis_mpi.check_ranks(world, everyone) if everyone else diagnosis_mpi.check_mpi()
     yield from diagnosis_files.check_h5()

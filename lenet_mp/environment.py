@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lenet_mp
-from lenet_mp.threads import cores
 
 if TYPE_CHECKING:
     from lenet_mp.comm import Comm
@@ -28,7 +27,7 @@ def describe(comm: Comm, plan: Plan) -> dict[str, Any]:
         "mpi": comm.library or None,
         "system": platform.platform(),
         "processor": processor(),
-        "cores": cores(),
+        "cores": comm.cores,
         "isa": plan.isa,
         "ranks": comm.size,
         "threads_per_rank": plan.threads,

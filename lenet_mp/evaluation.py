@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,6 +37,10 @@ class Scores:
     loss: float
     top1: float
     top5: float
+
+    def as_dict(self) -> dict[str, float | int | None]:
+        """Return the figures for JSON, which has no infinity: None stands for it."""
+        return {name: value if math.isfinite(value) else None for name, value in asdict(self).items()}
 
     @classmethod
     def from_counts(cls, counts: Counts) -> Scores:
@@ -95,3 +99,4 @@ def _chunks(
         place = np.arange(low, min(low + CHUNK, last))
         index = np.searchsorted(ends, place, side="right")
         yield batches.gather(index, place - starts[index])
+    batches.release()

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from lenet_mp.shards import Split
 
 LARGEST_TOTAL = 2.0**62 * QUANTUM
-"""Bound of a summed gradient; the groups of a step share it, so that no sum of theirs overflows 64 bits."""
+"""Bound of every summed value. The samples of a step share it: each may lose, and each group's gradient may reach, its
+share at most, so that neither the losses nor the gradients of a step overflow 64 bits."""
 
 
 class Sums(NamedTuple):
@@ -46,7 +47,7 @@ class Exchange:
         self._batches = Batches(splits)
         # One buffer: the gradient, the counts, the requests to stop, and the number of the step.
         self._buffer = np.zeros(plan.parameter_count + COUNTS + 2, np.int64)
-        self._limit = LARGEST_TOTAL / -(-batch_size // GROUP_SIZE)
+        self._limit = LARGEST_TOTAL / (GROUP_SIZE * -(-batch_size // GROUP_SIZE))
 
     def step(self, parameters: NDArray[np.float32], part: Part, *, number: int, request: int, where: str) -> Sums:
         """Return the sums over all ranks of step ``number``, which people know as ``where``.
@@ -65,6 +66,7 @@ class Exchange:
         self._plan.step(parameters, batch.images, batch.labels, part.group_starts, limit=self._limit, totals=totals)
         self._profile.lap("compute")
         self._buffer[-2:] = request, number
+        self._comm.step_computed()
         self._comm.enter(f"the allreduce of {where}", waiting=True)
         self._comm.allreduce(self._buffer)
         self._profile.lap("allreduce")
@@ -73,7 +75,7 @@ class Exchange:
             raise PeerError(f"the ranks are not at the same step: this one is at {where}; resume from the checkpoint")
         counts = totals[-COUNTS:]
         if counts[REFUSED]:
-            raise DivergenceError(f"the gradient is not finite or too large in {where}: set a lower --lr")
+            raise DivergenceError(f"the gradient is not finite or above {self._limit:g} in {where}: set a lower --lr")
         return Sums(totals[:-COUNTS], counts, int(self._buffer[-2]))
 
     def prefetch(self, part: Part) -> None:

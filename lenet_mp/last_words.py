@@ -47,13 +47,16 @@ def ending_together(comm: Comm, program: str) -> Iterator[None]:
 def _end(comm: Comm, program: str, error: BaseException) -> None:
     if comm.rank:
         time.sleep(HEAD_START)
-    say(_text(comm, program, error))
-    comm.abort(exit_code(error))
+    try:
+        say(_text(comm, program, error))
+    finally:
+        comm.abort(exit_code(error))
 
 
 def say(words: str) -> None:
     """Print to stderr and let a launcher pass it on: it may drop what is in its pipes when it ends the job."""
-    print(words, file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError, ValueError):  # a full disk or closed pipe must not keep the job from ending
+        print(words, file=sys.stderr, flush=True)
     time.sleep(TO_PASS_IT_ON)
 
 

@@ -59,10 +59,10 @@ class Progress:
 
 
 def duration(seconds: float) -> str:
-    """A time for people: ``42 s``, ``3 min 10 s``, ``2 h 05 min``."""
+    """A time for people: ``4.2 s``, ``3 min 10 s``, ``2 h 05 min``."""
     whole = round(seconds)
     if whole < 60:  # noqa: PLR2004
-        return f"{whole} s"
+        return f"{seconds:.1f} s"
     if whole < 3600:  # noqa: PLR2004
         return f"{whole // 60} min {whole % 60:02} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02} min"

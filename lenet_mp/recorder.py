@@ -8,7 +8,7 @@ import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from lenet_mp import checkpoint, environment, feature_maps, plots, profile, run_folder
+from lenet_mp import environment, feature_maps, plots, profile
 from lenet_mp.console import epoch_line
 from lenet_mp.normalization import scale_and_offset
 from lenet_mp.schedule import epochs_without_gain
@@ -36,6 +36,9 @@ class Silent:
     """The recorder of the other ranks: rank 0 alone prints and writes."""
 
     def step_done(self, trainer: Trainer) -> None:
+        """Do nothing."""
+
+    def steps_done(self, trainer: Trainer) -> None:
         """Do nothing."""
 
     def epoch_done(self, trainer: Trainer) -> None:
@@ -94,13 +97,18 @@ class RunRecorder:
         if time.monotonic() - self._saved > self._save_every:
             self._save(trainer, best=False)
 
+    def steps_done(self, trainer: Trainer) -> None:
+        """Save: evaluating may take longer than a batch system waits."""
+        self._save(trainer, best=False)
+
     def epoch_done(self, trainer: Trainer) -> None:
         """Print the epoch's line; write metrics, checkpoints, curves and, after some epochs, feature maps."""
         row = trainer.history[-1]
-        self._console.epoch(row)
-        self._folder.log(epoch_line(row, trainer.config.epochs))
-        self._folder.write_metrics(trainer.history)
+        # First of all: what follows may fail, on a full disk or a closed pipe.
         self._save(trainer, best=is_best(trainer.history))
+        self._folder.write_metrics(trainer.history)
+        self._folder.log(epoch_line(row, trainer.config.epochs))
+        self._console.epoch(row)
         self.draw_curves(trainer)
         if trainer.epoch in (*FEATURE_EPOCHS, trainer.config.epochs):
             self._save_feature_maps(trainer)
@@ -123,9 +131,10 @@ class RunRecorder:
         if show:
             self._console.say("\n".join(["time on this rank:", *profile.table(parts)]))
 
-    def best_weights(self) -> NDArray[np.float32]:
+    def best_weights(self) -> NDArray[np.float32] | None:
         """Read the best weights back."""
-        return checkpoint.load(run_folder.find_checkpoint(self._folder.path, "best")).parameters
+        best = self._folder.best()
+        return best.parameters if best else None
 
     def draw_curves(self, trainer: Trainer, test: Scores | None = None) -> None:
         """Draw loss and accuracies by epoch, with the test accuracy once it is known."""
@@ -141,7 +150,7 @@ class RunRecorder:
             self._console.say(line)
             self._folder.log(line)
         if results:
-            self._folder.write_json("test.json", {which: asdict(scores) for which, scores in results.items()})
+            self._folder.write_json("test.json", {which: scores.as_dict() for which, scores in results.items()})
             self.draw_curves(trainer, results["last"])
         if not self._feature_folder(trainer).exists():  # the run ended early
             self._save_feature_maps(trainer)

@@ -63,7 +63,7 @@ class RunFolder:
 
     def write_json(self, name: str, document: dict[str, Any]) -> None:
         """Write a small document, such as ``env.json``."""
-        self._write(name, json.dumps(document, indent=2) + "\n")
+        self._write(name, json.dumps(document, indent=2, allow_nan=False) + "\n")
 
     def write_metrics(self, history: Sequence[dict[str, Any]]) -> None:
         """Write ``metrics.csv`` from all finished epochs: after a resume it holds no row of lost work."""
@@ -95,6 +95,16 @@ class RunFolder:
                     shutil.copyfile(self.path / LAST, temporary)
         files.write_atomically(self.path / LAST, data)
 
+    def take_over(self, state: checkpoint.Checkpoint, best: checkpoint.Checkpoint | None) -> None:
+        """Begin with the state and the best state of a run that goes on here."""
+        if best:
+            checkpoint.save(best, self.path / BEST)
+        checkpoint.save(state, self.path / LAST)
+
+    def best(self) -> checkpoint.Checkpoint | None:
+        """Read ``best.ckpt``; None where no best epoch is known."""
+        return checkpoint.load(self.path / BEST) if (self.path / BEST).exists() else None
+
     def _write(self, name: str, text: str) -> None:
         files.write_atomically(self.path / name, text.encode(errors="surrogateescape"))
 
@@ -112,6 +122,15 @@ def make_new(parent: Path, stem: str) -> Path:
             raise files.output_error(path, error) from error
         return path
     raise AssertionError  # the numbers do not end
+
+
+def best_until(run: Path, epoch: int) -> checkpoint.Checkpoint | None:
+    """Read the best state of ``run`` if it is from no later than ``epoch`` and can be read."""
+    try:
+        best = checkpoint.load(run / BEST)
+    except CheckpointError:
+        return None
+    return best if best.epoch <= epoch else None
 
 
 def load_newest(run: Path) -> checkpoint.Checkpoint:
@@ -148,6 +167,13 @@ def find_checkpoint(run: Path, which: str = "best") -> Path:
     CheckpointError
         If there is neither.
     """
+    try:
+        return _find_checkpoint(run, which)
+    except OSError as error:
+        raise CheckpointError(f"cannot look into {run}: {error.strerror}") from error
+
+
+def _find_checkpoint(run: Path, which: str) -> Path:
     if run.is_file():
         return run
     for name in (BEST, LAST) if which == "best" else (LAST,):

@@ -54,7 +54,7 @@ def safe_open(path: Path) -> Iterator[h5py.File]:
         # Without locks: nobody writes a finished shard, and NFS and Lustre often refuse to lock.
         with h5py.File(path, "r", locking=False) as file:
             yield file
-    except (OSError, RuntimeError, KeyError, ValueError) as error:
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
         if isinstance(error, DataError):
             raise
         reason = str(error).splitlines()[0][:200]

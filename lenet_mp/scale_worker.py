@@ -82,6 +82,9 @@ class Stopwatch:
         if len(self.steps) == self._wanted:
             raise EnoughSteps
 
+    def steps_done(self, _trainer: Trainer) -> None:
+        """Do nothing."""
+
     def epoch_done(self, _trainer: Trainer) -> None:
         """Forget the time: the next step begins later."""
         self._last = None
@@ -176,7 +179,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     world = comm.connect()
     with ending_together(world, "lenet-mp scale"):
         options = build_parser().parse_args(argv)
-        options.threads = threads.choose(world.local_size)
+        options.threads = threads.choose(world)
         figures = time_messages(world) if options.messages else time_steps(world, options)
         if world.rank == 0:
             print(json.dumps(figures))

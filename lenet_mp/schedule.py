@@ -20,6 +20,8 @@ ORIGINAL = "5e-6*2,5e-5*2,2e-5*3,1e-5*3"
 STEP_FACTOR = 0.1
 PLATEAU_FACTOR, PLATEAU_PATIENCE = 0.5, 2
 DIGITS = 9
+LARGEST_RATE = 1e30
+"""Far above any use, and far below what float32 holds."""
 
 
 class Schedule:
@@ -99,13 +101,13 @@ def learning_rates(text: str, epochs: int) -> list[float]:
     Raises
     ------
     UsageError
-        For text of another form or a rate that is not positive and finite.
+        For text of another form or a rate that is not positive and below 1e30.
     """
     rates: list[float] = []
     for part in text.split(","):
         match = re.fullmatch(r"\s*([0-9.]+(?:[eE][+-]?[0-9]{1,3})?)\s*(?:\*\s*([0-9]{1,6})\s*)?", part)
         rate = _number(match[1]) if match else 0.0
-        if not match or not 0 < rate < float("inf") or match[2] == "0":
+        if not match or not 0 < rate < LARGEST_RATE or match[2] == "0":
             raise UsageError(f"cannot read learning rate '{text}': write RATE or RATE*EPOCHS,..., as in {ORIGINAL}")
         rates += [rate] * int(match[2] or 1)
     return (rates + [rates[-1]] * (epochs - len(rates)))[:epochs]

@@ -153,6 +153,7 @@ def _encoded_images(file: h5py.File, path: Path, suffix: str, encoded: h5py.Data
         and is_contiguous(encoded)
         and encoded.dtype == np.uint8
         and len(shape) == _IMAGE_AXES - 1
+        and all(isinstance(size, int) for size in shape)
         and shape[2] in _CHANNELS
         and min(shape) > 0
         and len(offsets) * math.prod(shape) <= _LARGEST_EXPANSION * (len(encoded) + 4096)

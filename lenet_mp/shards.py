@@ -85,7 +85,11 @@ def open_dataset(folder: str | os.PathLike[str]) -> Dataset:
         With one line that names the file, what is wrong and what to do.
     """
     folder = Path(folder)
-    if not folder.is_dir():
+    try:
+        there = folder.is_dir()
+    except OSError as error:
+        raise DataError(f"{str(folder)[:99]}: cannot be looked into ({error.strerror}); name another folder") from error
+    if not there:
         raise DataError(f"{folder}: no such folder; prepare a data set into it with 'lenet-mp prepare'")
     manifest = manifests.load(folder)
     names = [entry.name for entry in manifest.shards] if manifest else _original_names(folder)

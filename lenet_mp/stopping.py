@@ -36,6 +36,11 @@ class StopRequest:
         self._deadline = time.monotonic() + seconds
 
     @property
+    def signalled(self) -> int:
+        """As ``value``, of signals alone: once the work is done, its time does not matter."""
+        return self._signalled
+
+    @property
     def value(self) -> int:
         """0, ``INTERRUPT`` or ``TERMINATE``; summed over the ranks, it tells all of them whether to stop."""
         return self._signalled or (TERMINATE if time.monotonic() >= self._deadline else 0)

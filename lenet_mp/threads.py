@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
+from typing import TYPE_CHECKING
 
 from lenet_mp.errors import UsageError
+
+if TYPE_CHECKING:
+    from lenet_mp.comm import Comm
 
 
 def cores() -> int:
@@ -12,8 +17,8 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def choose(local_ranks: int) -> int:
-    """Return the threads of this rank: what the environment says, else its share of the cores.
+def choose(comm: Comm) -> int:
+    """Return the threads of this rank: what the environment says, else its share of the cores of its machine.
 
     ``OMP_NUM_THREADS`` and ``SLURM_CPUS_PER_TASK`` are honoured in this order. Where the ranks of this machine would
     have more threads than cores, OpenMP's threads are told to wait asleep; that works only before the engine is
@@ -27,12 +32,12 @@ def choose(local_ranks: int) -> int:
     for name in ("OMP_NUM_THREADS", "SLURM_CPUS_PER_TASK"):
         text = os.environ.get(name, "").split(",")[0].strip()
         if text:
-            if not text.isdigit() or not 1 <= int(text) <= 4096:  # noqa: PLR2004 - far above any machine
+            if not re.fullmatch("[0-9]{1,9}", text) or not 1 <= int(text) <= 4096:  # noqa: PLR2004 - far above any machine
                 raise UsageError(f"{name}={text} is no number of threads: set it to 1 or more, or unset it")
             threads = int(text)
             break
     else:
-        threads = max(1, cores() // local_ranks)
-    if threads * local_ranks > cores():
+        threads = max(1, int(comm.share + 1e-9))
+    if threads * comm.local_size > comm.cores:
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     return threads

@@ -6,21 +6,20 @@ import argparse
 import contextlib
 import math
 import os
-from dataclasses import Field, fields, replace
+import time
+from dataclasses import Field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lenet_mp import agreement, comm, config, threads
+from lenet_mp import agreement, assembly, comm, config, threads
+from lenet_mp.arguments import positive
 from lenet_mp.cli import Parser, command
 from lenet_mp.conduct import Conduct
 from lenet_mp.config import Config
 from lenet_mp.console import MODES, Console
-from lenet_mp.errors import CheckpointError
+from lenet_mp.errors import CheckpointError, DataError, UsageError
 from lenet_mp.last_words import ending_together
-from lenet_mp.model_files import find_model
-from lenet_mp.network import compile_network
-from lenet_mp.shards import open_dataset
-from lenet_mp.stopping import StopRequest, seconds
+from lenet_mp.stopping import StopRequest, exit_code, seconds
 from lenet_mp.watchdog import watching
 
 if TYPE_CHECKING:
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
     from lenet_mp.conduct import Saved
     from lenet_mp.evaluation import Scores
     from lenet_mp.images import ImagePixels
-    from lenet_mp.models import Model
     from lenet_mp.trainer import Recorder, Trainer
 
 EPILOG = """examples:
@@ -79,8 +77,9 @@ def _add_conduct(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--max-time", default="", metavar="TIME", help="save and stop after so long, e.g. 55m; exit 143")
     group.add_argument("--save-every", default="10m", metavar="TIME", help="save within an epoch too (10m; 0: never)")
     group.add_argument("--timeout", default="5m", metavar="TIME", help="end all ranks if one hangs (5m; 0: never)")
+    group.add_argument("--verify-data", action="store_true", help="compare all shards with their SHA-256 first")
     group.add_argument("--profile", action="store_true", help="print where the time went, at the end")
-    group.add_argument("--check-ranks", type=int, default=0, metavar="N", help="compare weights every N steps (0)")
+    group.add_argument("--check-ranks", type=positive, default=0, metavar="N", help="compare weights every N steps (0)")
 
 
 @command("train")
@@ -91,23 +90,31 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = vars(build_parser().parse_args(argv))
         conduct = Conduct(**{option.name: arguments.pop(option.name) for option in fields(Conduct)})
         file = arguments.pop("config")
-        return run(world, (config.read_options(file) if file else {}) | arguments, conduct)
+        file_options = config.read_options(file) if file else {}
+        return run(world, config.with_recipe(file_options, arguments), conduct)
 
 
 def run(world: Comm, options: dict[str, Any], conduct: Conduct) -> int:
     """Train as ``options`` say; every rank calls this. Returns the exit code."""
     stop = StopRequest(seconds(conduct.max_time) if conduct.max_time else math.inf)
-    with watching(world, seconds(conduct.timeout)), contextlib.ExitStack() as held:
-        return _run(world, options, conduct, stop, held)
+    with stop.listening(), watching(world, seconds(conduct.timeout)), contextlib.ExitStack() as held:
+        code = _run(world, options, conduct, stop, held)
+        # A signal during the test or the report: they were finished first.
+        return code or exit_code(stop.signalled)
 
 
 def _run(world: Comm, options: dict[str, Any], conduct: Conduct, stop: StopRequest, held: contextlib.ExitStack) -> int:
+    world.enter("the search for what to resume", waiting=world.rank > 0)
     saved = world.broadcast(conduct.take_up(held) if world.rank == 0 else None)
     state = saved.state if saved else None
-    settings = config.resumed(_saved_settings(state), options) if state else Config(**config.with_recipe(options))
-    trainer = _make_trainer(world, settings, state)
-    agreement.check_job(world, trainer.fingerprint())
+    settings = config.resumed(_saved_settings(state), options) if state else Config(**options)
+    trainer = assembly.make_trainer(world, settings, saved=state)
+    if conduct.verify_data:
+        _verify(trainer)
+    world.enter("the comparison of jobs", waiting=True)
+    agreement.check_job(world, trainer.fingerprint() | {"option check_ranks": str(conduct.check_ranks)})
     agreement.note_instruction_sets(world, trainer.plan.isa)
+    world.enter("the opening of the run folder")
     recorder = _make_recorder(trainer, conduct, saved, held)
     world.rest()
     trainer.plan.profile(on=conduct.profile)
@@ -127,27 +134,21 @@ def _saved_settings(saved: Checkpoint) -> Config:
         raise CheckpointError(f"the saved run has other options than this version: {error}") from error
 
 
-def _make_trainer(world: Comm, settings: Config, saved: Checkpoint | None) -> Trainer:
-    thread_count = threads.choose(world.local_size)
-    # Only now: OpenMP reads its environment when the engine is loaded.
-    from lenet_mp.trainer import Trainer  # noqa: PLC0415
+def _verify(trainer: Trainer) -> None:
+    """Compare every shard with the manifest's SHA-256, on every machine; ``DataError`` names what differs."""
+    from lenet_mp import verification  # noqa: PLC0415 - only where it was asked for
 
-    model = saved.model if saved else find_model(settings.model)
-    if not settings.data:
-        sample_folder = world.broadcast(_prepare_sample(model) if world.rank == 0 else None)
-        settings = replace(settings, data=str(sample_folder))
-    dataset = open_dataset(settings.data)
-    network = compile_network(model, dataset.image_shape, dataset.classes)
-    trainer = Trainer(settings, network, dataset, world, thread_count)
-    if saved:
-        trainer.restore(saved)
-    return trainer
-
-
-def _prepare_sample(model: Model) -> Path:
-    from lenet_mp import sample  # noqa: PLC0415 - rank 0 alone, and only without --data
-
-    return sample.prepare(size=model.input_shape[0])
+    if trainer.dataset.manifest is None:
+        raise UsageError(f"--verify-data: {trainer.dataset.folder} has no manifest.json to compare with; leave it out")
+    trainer.comm.enter("the verification of the data")
+    start = time.monotonic()
+    wrong = verification.check_hashes(
+        trainer.dataset, workers=threads.cores(), advance=lambda _: trainer.comm.enter("the verification of the data")
+    )
+    if wrong:
+        raise DataError("; ".join(wrong))
+    count = len(trainer.dataset.manifest.shards)
+    print(f"{count} files have the SHA-256 of the manifest ({time.monotonic() - start:.1f} s)")
 
 
 def _make_recorder(trainer: Trainer, conduct: Conduct, saved: Saved | None, held: contextlib.ExitStack) -> Recorder:

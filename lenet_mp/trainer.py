@@ -40,6 +40,9 @@ class Recorder(Protocol):
     def step_done(self, trainer: Trainer) -> None:
         """After every step."""
 
+    def steps_done(self, trainer: Trainer) -> None:
+        """After the last step of an epoch, before its evaluation."""
+
     def epoch_done(self, trainer: Trainer) -> None:
         """After every epoch; its figures are the last row of ``trainer.history``."""
 
@@ -132,11 +135,10 @@ class Trainer:
         """
         stop = stop or StopRequest()
         self.profile.lap("other")
-        with stop.listening():
-            while self.epoch < self.config.epochs and not self._stale:
-                requested = self._finish_epoch(stop, recorder, check_ranks)
-                if requested:
-                    return exit_code(requested)
+        while self.epoch < self.config.epochs and not self._stale:
+            requested = self._finish_epoch(stop, recorder, check_ranks)
+            if requested:
+                return exit_code(requested)
         return 0
 
     def evaluate(self, split_name: str, parameters: NDArray[np.float32] | None = None) -> Scores | None:
@@ -204,6 +206,7 @@ class Trainer:
 
     def _finish_epoch(self, stop: StopRequest, recorder: Recorder, check_ranks: int) -> int:
         """Work the epoch's remaining steps and close it; return the summed stop requests, 0 to go on."""
+        self.dataset.check_unchanged()
         start = time.monotonic()
         samples_before = self.running.samples
         while self.step < self.loader.steps:
@@ -215,8 +218,9 @@ class Trainer:
             if requested:
                 recorder.stopped(self)
                 return requested
-        trained = time.monotonic()
-        rate = (self.running.samples - samples_before) / (trained - start)
+        worked = self.running.samples - samples_before
+        rate = round(worked / (time.monotonic() - start), 1) if worked else None
+        recorder.steps_done(self)
         self._close_epoch(start, rate)
         self.profile.lap("evaluation")
         self.comm.enter(f"the records of epoch {self.epoch}")
@@ -244,7 +248,7 @@ class Trainer:
         self.profile.lap("update")
         return sums.requests
 
-    def _close_epoch(self, start: float, images_per_second: float) -> None:
+    def _close_epoch(self, start: float, images_per_second: float | None) -> None:
         """Validate, add the epoch's row to the history, and turn to the next epoch."""
         running = self.running
         full = self.config.train_accuracy == "full"
@@ -258,7 +262,7 @@ class Trainer:
             "val_top1": validation.top1 if validation else None,
             "val_top5": validation.top5 if validation else None,
             "seconds": round(time.monotonic() - start, 3),
-            "images_per_second": round(images_per_second, 1),
+            "images_per_second": images_per_second,
         })  # fmt: skip
         self.epoch += 1
         self.step = 0

@@ -16,7 +16,7 @@ import time
 from typing import TYPE_CHECKING
 
 from lenet_mp.errors import PeerError
-from lenet_mp.last_words import say
+from lenet_mp.last_words import TO_PASS_IT_ON, say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,14 +24,20 @@ if TYPE_CHECKING:
     from lenet_mp.comm import Comm
 
 PERIOD = 0.1
+LONGEST_TICK = 0.5
 ROLL_CALL = 0.4
 LAST_RESORT = 0.3
-"""Seconds between looks at the clock, for the other ranks to answer, and for the launcher to end all."""
+"""Seconds between looks at the clock, that one look counts at most, for others to answer, for the launcher to act."""
+PATIENCE = 10
 
 
 @contextlib.contextmanager
 def watching(comm: Comm, seconds: float) -> Iterator[None]:
-    """End the job with exit code 75 when this rank enters no new phase for ``seconds``; 0 turns it off."""
+    """End the job with exit code 75 when this rank stays in one phase for too long; 0 turns it off.
+
+    Too long is ``seconds``, or ten times the longest step so far where that is more: a slow machine or a huge batch is
+    no hang.
+    """
     done = threading.Event()
     if seconds:
         threading.Thread(target=_watch, args=(comm, seconds, done), name="watchdog", daemon=True).start()
@@ -42,30 +48,45 @@ def watching(comm: Comm, seconds: float) -> Iterator[None]:
 
 
 def _watch(comm: Comm, seconds: float, done: threading.Event) -> None:
-    while not done.wait(min(PERIOD, seconds / 4)):
-        if time.monotonic() - comm.phase_began > seconds and not done.is_set():
-            _bark(comm, seconds)
+    began, elapsed = comm.phase_began, 0.0
+    tick = time.monotonic()
+    while not done.wait(PERIOD):
+        now = time.monotonic()
+        # A long tick means that this process was stopped and continued; that time is no sign of a hang.
+        elapsed += min(now - tick, LONGEST_TICK)
+        tick = now
+        if comm.phase_began != began:
+            began, elapsed = comm.phase_began, 0.0
+        limit = max(seconds, PATIENCE * comm.longest_step)
+        if elapsed > limit:
+            _bark(comm, limit)
+        comm.answer()
 
 
 def _bark(comm: Comm, seconds: float) -> None:
     """Say who is where, show where this rank is in the program if it is not just waiting, and exit."""
-    here = f"[rank {comm.rank}] nothing finished in {seconds:g} s: this rank is in {comm.phase}"
-    if not comm.waiting:
-        faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
-    say("\n".join([here, *_absent(comm)]))
-    # Abort tells the launcher the code, which it would else take from the stuck rank that it kills; but MPI itself may
-    # be what hangs.
-    threading.Timer(LAST_RESORT, os._exit, [PeerError.exit_code]).start()
-    comm.abort(PeerError.exit_code)
+    # Armed first: MPI, or the terminal, may be what hangs.
+    last_resort = threading.Timer(ROLL_CALL + TO_PASS_IT_ON + LAST_RESORT, os._exit, [PeerError.exit_code])
+    last_resort.daemon = True
+    last_resort.start()
+    try:
+        here = f"[rank {comm.rank}] nothing finished in {seconds:.3g} s: this rank is in {comm.phase}"
+        words = "\n".join([here, *_absent(comm)])
+        if not comm.waiting:
+            faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
+        say(words)
+    finally:
+        # Abort tells the launcher the code, which it would else take from the stuck rank that it kills.
+        comm.abort(PeerError.exit_code)
 
 
 def _absent(comm: Comm) -> list[str]:
     """Return a line for every other rank that is stuck: it gives no answer, or is not waiting for others."""
     phases = comm.roll_call(ROLL_CALL)
+    if phases is None:
+        return []
     lines = []
-    for rank in range(comm.size):
-        if rank == comm.rank:
-            continue
+    for rank in set(range(comm.size)) - {comm.rank}:
         if rank not in phases:
             lines.append(f"  rank {rank} does not answer: it is stopped, or hangs outside of Python")
         elif phases[rank]:

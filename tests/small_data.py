@@ -2,6 +2,7 @@
 
 import h5py
 import numpy as np
+from PIL import Image
 
 SIZE, CLASSES = 20, 4
 MODEL = """
@@ -62,3 +63,13 @@ def write_model(path):
     """Write the small model's table."""
     path.write_text(MODEL)
     return path
+
+
+def write_images(folder, count, seed=0):
+    """Write PNG files of the small task, one folder a class."""
+    images, labels = samples(count, seed)
+    for number, (image, label) in enumerate(zip(images, labels, strict=True)):
+        place = folder / f"class {label}"
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(place / f"{number}.png")
+    return folder

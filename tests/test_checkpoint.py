@@ -80,8 +80,6 @@ def test_every_damage_is_found(data):
         bad = bad[:place]
     else:
         bad.insert(place, 0)
-        if bytes(bad[:-1]) == good:  # a zero added at the very end
-            assert len(bad) == len(good) + 1
     with pytest.raises(CheckpointError, match=r"damaged|not a checkpoint"):
         checkpoint.from_bytes(bytes(bad), "x.ckpt")
 
@@ -102,6 +100,10 @@ def test_every_damage_is_found(data):
         (lambda d: d.update(input_shape=[1, 1, 1]), "does not fit"),
         (lambda d: d.update(input_shape=["a", "b", "c"]), "ValueError"),
         (lambda d: d.update(epoch=None), "TypeError"),
+        (lambda d: d.update(epoch=float("inf")), "OverflowError"),
+        (lambda d: d.update(step=-1), "cannot be"),
+        (lambda d: d.update(counts=[1]), "cannot be"),
+        (lambda d: d["arrays"][0].update(shape=[10**30]), "OverflowError|ValueError"),
     ],
 )
 def test_hostile_contents_are_refused(change, complaint):

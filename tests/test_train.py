@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from lenet_mp.config import Config
 from lenet_mp.errors import UsageError
 from lenet_mp.files import make_folder
 from lenet_mp.locks import folder_lock
+from lenet_mp.prepare import main as prepare
 from lenet_mp.stopping import seconds
 from lenet_mp.train import main
 
@@ -163,6 +165,37 @@ def test_profile_shows_where_the_time_went(place, tmp_path, capsys):
     assert 0 < inner < shares["forward"] + shares["backward"]
 
 
+def test_data_that_changes_is_noticed(place, tmp_path, capsys):
+    """A shard that is replaced while a run uses the folder ends it with 3 before the next epoch."""
+    shutil.copytree(place / "data", tmp_path / "data")
+    assert main(options(place, tmp_path / "run", "--data", tmp_path / "data", "--epochs", "1")) == 0
+    shard = tmp_path / "data" / "0.h5"
+
+    def touch(*_arguments, **_options):
+        shard.write_bytes(shard.read_bytes())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lenet_mp.plots.draw_curves", touch)
+        assert main(options(place, tmp_path / "other", "--data", tmp_path / "data")) == 3
+    assert "0.h5" in capsys.readouterr().err
+
+
+def test_verify_data(tmp_path, place, capsys):
+    """--verify-data passes over good shards, says how long it took, and names a shard with one flipped bit."""
+    small_data.write_images(tmp_path / "images", 20)
+    data = tmp_path / "data"
+    assert prepare(["--folder", str(tmp_path / "images"), "--out", str(data), "--size", "20", "--workers", "1"]) == 0
+    arguments = options(place, tmp_path / "run", "--data", data, "--verify-data", "--epochs", "1")
+    assert main(arguments) == 0
+    assert "files have the SHA-256 of the manifest (" in capsys.readouterr().out
+    damaged = bytearray((data / "0.h5").read_bytes())
+    damaged[len(damaged) // 2] ^= 1  # a pixel: nothing else in the file would tell
+    (data / "0.h5").write_bytes(damaged)
+    assert main(options(place, tmp_path / "again", "--data", data, "--verify-data", "--epochs", "1")) == 3
+    assert "0.h5: SHA-256 is" in capsys.readouterr().err
+    assert main(options(place, tmp_path / "none", "--verify-data")) == 2
+
+
 def test_patience_ends_a_run_early(place, tmp_path, capsys):
     """A run whose validation accuracy stays where it is ends, tested and with feature maps, before its last epoch."""
     stuck = ["--lr", "1e-12", "--patience", "2", "--epochs", "50"]
@@ -253,7 +286,10 @@ def test_resume_finds_the_newest_run(place, tmp_path, monkeypatch, capsys):
         (["--learning-rate", "3"], 2, "unrecognized arguments: --learning-rate"),
         (["--config", "none.toml"], 2, "cannot read none.toml"),
         (["--feature-image", "none.jpg"], 3, "none.jpg"),
-        (["--lr", "1e30"], 76, "set a lower --lr"),
+        (["--lr", "1e29"], 76, "set a lower --lr"),
+        (["--lr", "1e39"], 2, "cannot read learning rate"),
+        (["--check-ranks", "-1"], 2, "--check-ranks"),
+        (["--resume", ""], 2, "--resume"),
         (["--resume", "nowhere"], 4, "nowhere does not exist"),
         (["--out", "/proc/x"], 74, "cannot write /proc/x"),
     ],
