@@ -151,8 +151,9 @@ def _run(course: Course, setup: Setup, *options: str) -> dict[str, Any]:
 
 def _result(setup: Setup, runs: list[dict[str, Any]]) -> Result:
     seconds = np.concatenate([run["step"] for run in runs])
-    parts = {part: float(np.median(np.concatenate([run[name] for run in runs]))) for part, name in _NAMES.items()}
-    parts[REST] = float(np.median(seconds)) - sum(parts.values())
+    times = {part: np.concatenate([run[name] for run in runs]) for part, name in _NAMES.items()}
+    times[REST] = seconds - sum(times.values())
+    parts = {part: float(np.median(values)) for part, values in times.items()}
     worked = sum(sum(run["compute cpu"]) for run in runs)
     granted = worked / (setup.threads * sum(sum(run["compute"]) for run in runs))
     return Result(setup, seconds, {part: parts[part] for part in PARTS}, granted)

@@ -44,7 +44,7 @@ class Result:
     seconds : (n,) float64
         Of each step, from all rounds.
     parts : dict
-        Median seconds of each of ``PARTS``, means over the ranks.
+        Median seconds of each of ``PARTS``, means over the ranks; their sum need not be the median of the sums.
     granted : float
         Share of the computing time in which the threads were running: what other programs left of the cores.
     """

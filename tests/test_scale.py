@@ -161,8 +161,9 @@ def test_a_real_measurement(tmp_path, monkeypatch, capsys):
     assert {(row["scaling"], row["threads"]) for row in rows} >= {("strong", "1"), ("strong", "2"), ("weak", "1")}
     for row in rows:
         assert int(row["steps"]) == 2
-        parts = sum(float(row[f"{part}_s"]) for part in PARTS)
-        assert parts == pytest.approx(float(row["median_s"]))
+        parts = [float(row[f"{part}_s"]) for part in PARTS]
+        assert min(parts) >= 0
+        assert sum(parts) == pytest.approx(float(row["median_s"]))  # two steps: a median of two is their mean
         assert 0 < float(row["cores_got"]) < 1.1
     assert scale.main(options) == 2
     assert "scaling exists already: choose another --out" in capsys.readouterr().err
