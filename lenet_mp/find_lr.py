@@ -51,8 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     world = comm.connect()
     if world.size > 1:
         return single.refuse("find-lr", world)
-    given = (config.read_options(file) if file else {}) | options
-    settings = Config(**config.with_recipe({k: v for k, v in given.items() if k not in LEFT_OUT}))
+    given = config.with_recipe(config.read_options(file) if file else {}, options)
+    settings = Config(**{name: value for name, value in given.items() if name not in LEFT_OUT})
     from lenet_mp import range_test, tuning_plots  # noqa: PLC0415 - loads the C core, which --help can do without
 
     lowest, highest = range_test.default_range(settings)

@@ -17,7 +17,7 @@ import tomli_w
 from lenet_mp import comm, model_files, tables, train
 from lenet_mp.arrays import save_dataset
 from lenet_mp.conduct import Conduct
-from lenet_mp.config import check_options
+from lenet_mp.config import check_options, with_recipe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,7 +83,7 @@ def fit(
     with contextlib.ExitStack() as stack:
         if quiet or world.rank:
             stack.enter_context(contextlib.redirect_stdout(stack.enter_context(Path(os.devnull).open("w"))))
-        train.run(world, options, conduct(out=folder, progress="off" if quiet else "auto"))
+        train.run(world, with_recipe(options), conduct(out=folder, progress="off" if quiet else "auto"))
     world.rest()
     return load_run(folder)
 

@@ -56,12 +56,9 @@ def run(world: Comm, config: Config, series: Sequence[float]) -> list[float]:
     trainer.config = replace(trainer.config, epochs=math.ceil(len(series) / trainer.loader.steps))
     trainer.descent = _Rising(trainer.config, trainer.network.parameter_count, trainer.loader.steps, series)
     watch = _Watch(len(series))
-    stop = _Enough(watch)
     # Divergence is what a range test is for: the rates from here on are too high.
     with contextlib.suppress(DivergenceError):
-        trainer.fit(watch, stop=stop)
-    if stop.signalled:
-        raise KeyboardInterrupt
+        trainer.fit(watch, stop=_Enough(watch))
     return watch.losses
 
 
@@ -101,7 +98,7 @@ class _Watch(Silent):
 
 
 class _Enough(StopRequest):
-    """Asks to stop when the series is through or the loss has risen far, beside what else asks for it."""
+    """Asks to stop when the series is through or the loss has risen far."""
 
     def __init__(self, watch: _Watch) -> None:
         super().__init__()
@@ -110,12 +107,7 @@ class _Enough(StopRequest):
     @property
     def value(self) -> int:
         """The request, for the step that begins."""
-        return super().value or (TERMINATE if self._watch.last_step else 0)
-
-    @property
-    def signalled(self) -> bool:
-        """Whether somebody else asked to stop."""
-        return bool(super().value)
+        return TERMINATE if self._watch.last_step else 0
 
 
 def smoothed(losses: Sequence[float]) -> list[float]:

@@ -66,7 +66,7 @@ def look(tried: Options, folder: Path, epochs: int) -> Trial:
 
 def require_same(trial: Trial, options: dict[str, Any]) -> None:
     """Refuse a trial that was begun with other options than ``options``, with a ``UsageError``."""
-    wanted = asdict(Config(**config.with_recipe(options | trial.tried)))
+    wanted = asdict(Config(**config.with_recipe(options, trial.tried)))
     for name, value in wanted.items():
         if name not in config.FREE_ON_RESUME and trial.config.get(name, value) != value:
             raise UsageError(
@@ -82,7 +82,7 @@ def work(world: Comm, trial: Trial, options: dict[str, Any], epochs: int) -> tup
     # Results are the search's table; what a run says on its way is progress.
     with contextlib.redirect_stdout(sys.stderr):
         try:
-            code = train.run(world, options | trial.tried, conduct(out=trial.folder, resume="auto"))
+            code = train.run(world, config.with_recipe(options, trial.tried), conduct(out=trial.folder, resume="auto"))
         except DivergenceError as error:
             print(f"{trial.folder.name}: {error}", file=sys.stderr)
             state = DIVERGED

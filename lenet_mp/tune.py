@@ -54,8 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     world = comm.connect()
     if world.size > 1:
         return single.refuse("tune", world)
-    options = (config.read_options(file) if file else {}) | options
-    settings = Config(**config.with_recipe(options))
+    options = config.with_recipe(config.read_options(file) if file else {}, options)
+    settings = Config(**options)
     choices = [search.read(text) for text in tries]
     if len({choice.name for choice in choices}) < len(choices):
         raise UsageError("an option stands in two --try: write all its values in one")
