@@ -61,6 +61,9 @@ def draw_search(
     for axes, (name, values) in zip(panels, options.items(), strict=True):
         _panel(axes, name, values, accuracies, best)
     panels[0].set_ylabel("best validation top-1 (%)")
+    if best is not None:
+        # Above the panels: a legend's star inside would look like one more trial.
+        figure.suptitle(f"star: the best trial, {accuracies[best] or 0:.1%}", fontsize=10)
     figures.save(figure, path)
 
 
@@ -71,8 +74,7 @@ def _panel(
     axes.plot([x for x, _ in known], [y for _, y in known], "o", color=BLUE, markersize=5, alpha=0.7)
     if best is not None:
         share = accuracies[best] or 0.0
-        axes.plot([values[best]], [100 * share], "*", color=GREEN, markersize=14, label=f"best {100 * share:.1f} %")
-        axes.legend(frameon=False)
+        axes.plot([values[best]], [100 * share], "*", color=GREEN, markersize=14)
     numbers = [value for value in values if isinstance(value, (int, float))]
     if len(numbers) == len(values) and min(numbers) > 0 and max(numbers) >= WIDE * min(numbers):
         axes.set_xscale("log")
