@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from lenet_mp import threads
+from lenet_mp.comm import Solo
 from lenet_mp.engine import isa
 from lenet_mp.files import write_atomically
 from lenet_mp.model_files import find_model
@@ -128,7 +129,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", nargs="*", default=CASES, metavar="MODEL[/SIZE]:BATCH", help=f"default: {CASES}")
     parser.add_argument("--peer-python", default=sys.executable, metavar="PATH", help="a Python that has torch")
-    parser.add_argument("--threads", type=int, default=threads.choose(1))
+    parser.add_argument("--threads", type=int, default=threads.choose(Solo()))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement")
     parser.add_argument("--compiled", action="store_true", help="torch.compile too: minutes more")
