@@ -98,7 +98,7 @@ def describe_output(output: Output, channel_names: Sequence[str]) -> Iterator[st
         yield f"... the largest {MOST_ROWS} of {count:,}\n\n" if count > MOST_ROWS else "\n"
     else:
         yield from _windows(output, channel_names)
-    yield tables.as_text(("so", ""), sums(output)) + "\n"
+    yield tables.as_text(("step", "value"), sums(output)) + "\n"
     first, *rest = comparison(output)
     yield tables.as_text(first, rest)
 
