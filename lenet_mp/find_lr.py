@@ -30,7 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
         "find-lr",
         usage="lenet-mp find-lr [OPTION...]",
         description="Train some steps while the rate rises exponentially, and see where the loss\n"
-        "falls fastest.",
+        "falls fastest and where it is lowest.",
         epilog=EPILOG,
     )
     config_options.add(parser.add_argument_group("as in 'train'"), shown=SHOWN, left_out=LEFT_OUT)
@@ -67,16 +67,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     tables.write_text(out.with_suffix(".csv"), tables.as_csv(("step", "lr", "loss", "smoothed_loss"), rows))
     tuning_plots.draw_range_test(series, losses, curve, out, suggestion=found)
     print(f"{len(losses)} steps; figures: {out.with_suffix('.csv')}, {out}", file=sys.stderr)
-    _say(found, range_test.RULE, settings)
+    _say(found, range_test.landmarks(series, losses), settings.lr_scale)
+    print(f"rule: {range_test.RULE}")
     return 0
 
 
-def _say(found: float | None, rule: str, settings: Config) -> None:
-    if found is None:
+def _say(found: float | None, landmarks: tuple[float, float] | None, lr_scale: str) -> None:
+    if landmarks is None:
         print("no suggestion: the loss did not fall by 2 %; try other --from and --to, or more --steps")
-        return
-    print(f"suggested: --lr {found:g} --lr-scale {settings.lr_scale}")
-    print(f"rule: {rule}")
+    else:
+        print(f"suggested: --lr {found:g} --lr-scale {lr_scale}")
+        print(f"falls fastest at {landmarks[0]:.2g}, lowest at {landmarks[1]:.2g}")
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ TOO_FAR = 4.0
 """The test ends where the loss is this many times the first one."""
 FALL = 0.02
 """Share by which the smoothed loss must have fallen for a suggestion."""
-RULE = "where the smoothed loss falls fastest by decade of the rate, before its lowest point"
+RULE = "the middle, by ratio, between the rate where the smoothed loss falls fastest by decade and where it is lowest"
 
 
 def default_range(config: Config) -> tuple[float, float]:
@@ -124,12 +124,21 @@ def smoothed(losses: Sequence[float]) -> list[float]:
     return average
 
 
-def suggestion(series: Sequence[float], losses: Sequence[float]) -> float | None:
-    """Return the rate to start from by ``RULE``, to two digits; None where the loss did not fall."""
+def landmarks(series: Sequence[float], losses: Sequence[float]) -> tuple[float, float] | None:
+    """Return the rates where the smoothed loss falls fastest by decade, and where it is lowest; None if it never falls.
+
+    The first is safe and slow, the second on the edge: its next steps may lead up again.
+    """
     curve = smoothed(losses)
     lowest = int(np.argmin(curve)) if curve else 0
     if lowest < 2 or curve[lowest] > (1 - FALL) * curve[0]:  # noqa: PLR2004 - a slope needs three points
         return None
     logs = np.log10(series[: lowest + 1])
     steepest = int(np.argmin(np.gradient(curve[: lowest + 1], logs)))
-    return float(f"{series[steepest]:.1e}")
+    return series[steepest], series[lowest]
+
+
+def suggestion(series: Sequence[float], losses: Sequence[float]) -> float | None:
+    """Return the rate to start from by ``RULE``, to two digits; None where the loss did not fall."""
+    found = landmarks(series, losses)
+    return float(f"{math.sqrt(found[0] * found[1]):.1e}") if found else None

@@ -51,12 +51,17 @@ def test_smoothing_keeps_a_level_and_forgives_an_explosion():
     assert range_test.smoothed([]) == []
 
 
-def test_the_suggestion_is_where_the_loss_falls_fastest():
-    """On a curve that falls around 1e-2 and explodes at 1, that rate is found; on a flat one, none."""
+def test_the_suggestion_lies_between_the_steepest_and_the_lowest_point():
+    """On a curve that falls around 1e-3 and turns at 1e-1, the rate half-way is found; on a flat one, none."""
     series = range_test.rates(1e-5, 10, 100)
     logs = np.log10(series)
-    falling = 2.3 - 1.5 / (1 + np.exp(-4 * (logs + 2))) + np.where(logs > 0, 50 * logs, 0)
-    assert math.log10(range_test.suggestion(series, falling.tolist())) == pytest.approx(-2, abs=0.1)
+    turning = 2.3 - 1.5 / (1 + np.exp(-4 * (logs + 3))) + 2 * np.maximum(logs + 1, 0)
+    steepest, lowest = np.log10(range_test.landmarks(series, turning.tolist()))
+    assert steepest == pytest.approx(-3, abs=0.1)
+    # Smoothing rounds the turn off, within three of its deviations.
+    assert -1 - 3 * range_test.SPREAD * 6 / 99 < lowest < -1
+    middle = math.log10(range_test.suggestion(series, turning.tolist()))
+    assert middle == pytest.approx((steepest + lowest) / 2, abs=0.02)
     assert range_test.suggestion(series, [2.3] * 100) is None
     assert range_test.suggestion(series, []) is None
 
@@ -84,8 +89,9 @@ def test_find_lr_writes_table_and_picture(place, tmp_path, capsys):
     """The command prints a rate between the ends, with its rule, and leaves CSV and PNG."""
     out = tmp_path / "range.png"
     assert find_lr.main([*common(place, "--lr-scale", "mean", "--steps", 40), "-o", str(out)]) == 0
-    first, second = capsys.readouterr().out.splitlines()
-    assert second == f"rule: {range_test.RULE}"
+    first, second, third = capsys.readouterr().out.splitlines()
+    assert second.startswith("falls fastest at ")
+    assert third == f"rule: {range_test.RULE}"
     rate = float(first.split()[2])
     table = rows(out.with_suffix(".csv"))
     assert float(table[0]["lr"]) == 1e-5 < rate < float(table[-1]["lr"]) <= 10
