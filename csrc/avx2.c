@@ -13,6 +13,7 @@
 #define ISA_TABLE lenet_kernels_avx2
 #define LANES 8
 #define REGISTERS 16
+#define REGISTER_CLASS "x"
 #define vec_fma(a, b, c) ((vec)_mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c)))
 #define vec_fnma(a, b, c) ((vec)_mm256_fnmadd_ps((__m256)(a), (__m256)(b), (__m256)(c)))
 #define vec_min(a, b) ((vec)_mm256_min_ps((__m256)(a), (__m256)(b)))

@@ -14,6 +14,7 @@
 #define ISA_TABLE lenet_kernels_avx512
 #define LANES 16
 #define REGISTERS 32
+#define REGISTER_CLASS "v"
 #define vec_fma(a, b, c) ((vec)_mm512_fmadd_ps((__m512)(a), (__m512)(b), (__m512)(c)))
 #define vec_fnma(a, b, c) ((vec)_mm512_fnmadd_ps((__m512)(a), (__m512)(b), (__m512)(c)))
 #define vec_min(a, b) ((vec)_mm512_min_ps((__m512)(a), (__m512)(b)))

@@ -35,6 +35,7 @@ INLINE void weight_block(float *dweight, const float *dy, const float *x, size_t
 #pragma GCC unroll 8
         for (int q = 0; q < Q; q++) {
             vec d = load(dy, (size_t)q);
+            in_register(d);
 #pragma GCC unroll 8
             for (int t = 0; t < T; t++)
                 sum[t * Q + q] = vec_fma(in[t], d, sum[t * Q + q]);

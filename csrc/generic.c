@@ -22,6 +22,7 @@
 #define vec_fma(a, b, c) ((vec)vfmaq_f32((float32x4_t)(c), (float32x4_t)(a), (float32x4_t)(b)))
 #elif defined(__SSE2__)
 #define REGISTERS 16
+#define REGISTER_CLASS "x"
 #define vec_fma(a, b, c) fma_checked(a, b, c)
 #else
 #define REGISTERS 16

@@ -5,6 +5,7 @@
  *   LANES      4, 8 or 16: floats of one register. Never wider than the hardware's: a 64-byte type compiled for
  *              AVX2 spills at every turn.
  *   REGISTERS  16 or 32: vector registers, which decide the size of register blocks.
+ *   REGISTER_CLASS  the letter by which inline assembly names these registers; optional.
  *   vec_fnma   c - a * b with one rounding.
  *   vec_min    the smaller; the second where either is NaN.
  *   bytes      a register of uint8; unpack_low, unpack_high interleave the halves of each 16 bytes of two; widen makes
@@ -44,6 +45,14 @@ INLINE vec splat(float value)
 {
     return value - (vec){0};  /* not 0 + value: that would turn -0 into +0 */
 }
+
+/* Loaded once and kept: where a value serves three multiply-adds or fewer, GCC puts a load into each, and loads become the
+ * limit. Says "changed here" of a register and emits nothing. */
+#if defined(REGISTER_CLASS)
+#define in_register(v) __asm__("" : "+" REGISTER_CLASS(v))
+#else
+#define in_register(v) (void)(v)
+#endif
 
 /* mask is all ones or all zeros in each lane, as comparisons give it. */
 INLINE vec blend(ivec mask, vec yes, vec no)

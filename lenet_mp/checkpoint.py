@@ -25,6 +25,7 @@ import numpy as np
 from lenet_mp import files, model_files
 from lenet_mp.errors import CheckpointError, UsageError
 from lenet_mp.network import Network, compile_network
+from lenet_mp.normalization import scale_and_offset
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,6 +41,9 @@ HEADER = struct.Struct("<8sQ")
 DIGEST = 32
 MAX_BYTES = 1 << 32
 DTYPES = {"<f4"}
+METRICS = ("epoch", "lr", "loss", "train_top1", "val_top1", "val_top5", "seconds", "images_per_second")
+"""Figures of every epoch."""
+MAX_STEPS = 1 << 40
 COUNTS = 5
 """Loss, samples, top-1, top-5, refused: as many as a plan counts, told here so that reading loads no engine."""
 
@@ -135,9 +139,7 @@ def load(path: Path) -> Checkpoint:
         If the file is missing, damaged, of another version, or does not describe a network that its arrays fit.
     """
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise CheckpointError(f"{path} is larger than any checkpoint: is it another file?")
-        data = path.read_bytes()
+        data = files.read(path, MAX_BYTES)
     except OSError as error:
         raise CheckpointError(f"cannot read checkpoint {path}: {error.strerror}") from error
     return from_bytes(data, str(path))
@@ -190,9 +192,27 @@ def _decode(body: bytes) -> Checkpoint:
         counts=[int(count) for count in document["counts"]],
         arrays=arrays,
     )
-    if min(checkpoint.epoch, checkpoint.step) < 0 or len(checkpoint.counts) != COUNTS or not checkpoint.class_names:
-        raise UsageError("its epoch, step, counts or class names cannot be")
+    _check_figures(checkpoint)
     needed = (checkpoint.network.parameter_count,)
-    if any(arrays[name].shape != needed for name in ("parameters", "velocity")):
+    if any(name not in arrays or arrays[name].shape != needed for name in ("parameters", "velocity")):
         raise UsageError(f"its arrays do not fit its model, which has {needed[0]} parameters")
+    if not all(np.isfinite(array).all() for array in arrays.values()):
+        raise UsageError("not all of its weights are finite")
     return checkpoint
+
+
+def _check_figures(checkpoint: Checkpoint) -> None:
+    """Refuse figures that no run has: what follows relies on them."""
+    if checkpoint.epoch != len(checkpoint.history) or not 0 <= checkpoint.step < MAX_STEPS:
+        raise UsageError("its epoch, step and history cannot be")
+    if len(checkpoint.counts) != COUNTS or not all(0 <= count < 1 << 100 for count in checkpoint.counts):
+        raise UsageError("its counts cannot be")
+    if not checkpoint.class_names or checkpoint.channel_order not in ("RGB", "BGR", "L"):
+        raise UsageError("its class names or channel order cannot be")
+    scale_and_offset(checkpoint.normalize)
+    for row in checkpoint.history:
+        numbers = [value for value in row.values() if value is not None]
+        if set(row) != set(METRICS) or not all(type(value) in (int, float) for value in numbers):
+            raise UsageError("a row of its history cannot be")
+        if row["loss"] is None or row["seconds"] is None:
+            raise UsageError("a row of its history has no loss or time")

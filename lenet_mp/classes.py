@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from lenet_mp import files
 from lenet_mp.errors import DataError
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def read_classes(path: Path) -> tuple[str, ...]:
         If it cannot be read, a name or number occurs twice, or numbers are missing.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig", errors="surrogateescape")
+        text = files.read(path).decode("utf-8-sig", errors="surrogateescape")
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); give a file of class names") from error
     lines = [line.strip() for line in text.splitlines()]

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import errno
 import functools
 import io
 import os
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
-from lenet_mp.errors import LenetError, UsageError
-from lenet_mp.last_words import INTERRUPTED
+from lenet_mp.errors import LenetError, OutputError, UsageError
+from lenet_mp.last_words import exit_code
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     Main = Callable[[Sequence[str] | None], int]
-
-BROKEN_PIPE = 141
 
 
 class Parser(argparse.ArgumentParser):
@@ -42,29 +42,50 @@ def command(name: str) -> Callable[[Main], Callable[..., int]]:
     def decorate(main: Main) -> Callable[..., int]:
         @functools.wraps(main)
         def wrapped(argv: Sequence[str] | None = None) -> int:
-            # A path or class name need not be valid text; showing it must not end the command.
-            for stream in (sys.stdout, sys.stderr):
-                if isinstance(stream, io.TextIOWrapper):
-                    stream.reconfigure(errors="backslashreplace")
+            _prepare_streams()
             try:
                 code = main(argv)
                 sys.stdout.flush()
-            except LenetError as error:
-                print(f"lenet-mp {name}: error: {error}", file=sys.stderr)
-                return error.exit_code
-            except KeyboardInterrupt:
-                print(f"lenet-mp {name}: interrupted", file=sys.stderr)
-                return INTERRUPTED
-            except MemoryError as error:
-                reason = str(error) or "use a smaller batch, image or model"
-                print(f"lenet-mp {name}: error: out of memory: {reason}", file=sys.stderr)
-                return 1
-            except BrokenPipeError:
-                # The reader (head, less) has seen enough; keep the interpreter from complaining once more.
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-                return BROKEN_PIPE
+            except (LenetError, KeyboardInterrupt, MemoryError, OSError) as error:
+                return _end(name, error)
             return code
 
         return wrapped
 
     return decorate
+
+
+def _end(name: str, error: BaseException) -> int:
+    """Say what went wrong, if anybody can be told, and return the exit code; raise what is nobody's mistake."""
+    code, reason = exit_code(error), str(error)
+    if isinstance(error, KeyboardInterrupt):
+        reason = "interrupted"
+    elif isinstance(error, MemoryError):
+        reason = f"out of memory: {reason or 'use a smaller batch, image or model'}"
+    elif isinstance(error, BrokenPipeError):
+        _drop_output()  # the reader (head, less) has seen enough
+        return code
+    elif isinstance(error, OSError) and not isinstance(error, LenetError):
+        if error.errno != errno.ENOSPC:
+            raise error
+        _drop_output()
+        code, reason = OutputError.exit_code, "cannot write the output: no space left on device; free some space"
+    with contextlib.suppress(OSError):
+        print(f"lenet-mp {name}: error: {reason}", file=sys.stderr, flush=True)
+    return code
+
+
+def _prepare_streams() -> None:
+    """Make streams that take any text, and lead nowhere where a process was started with closed ones (``>&-``)."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115 - for good
+    # A path or class name need not be valid text; showing it must not end the command.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _drop_output() -> None:
+    """Keep the interpreter from complaining, when it ends, about output that could not be written."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

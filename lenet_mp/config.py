@@ -6,6 +6,7 @@ import tomllib
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
+from lenet_mp import files
 from lenet_mp.errors import UsageError
 from lenet_mp.network import INITIALISERS
 from lenet_mp.normalization import DEFAULT, RANGES
@@ -94,10 +95,10 @@ def flag(name: str) -> str:
 def read_options(path: Path) -> dict[str, Any]:
     """Read options from a TOML file such as a run's own ``config.toml``; ``UsageError`` for unknown keys."""
     try:
-        options = tomllib.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
+        options = tomllib.loads(files.read(path).decode(errors="surrogateescape"))
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not valid TOML: {error}") from error
     return check_options(options, str(path))
 
@@ -106,7 +107,7 @@ def with_recipe(*layers: dict[str, Any]) -> dict[str, Any]:
     """Lay options over each other, each layer over those of the recipe that it names: a file, then a command line."""
     result: dict[str, Any] = {}
     for options in layers:
-        result |= RECIPES.get(options.get("recipe", ""), {}) | options
+        result |= RECIPES.get(str(options.get("recipe", "")), {}) | options
     return result
 
 

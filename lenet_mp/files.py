@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 from typing import TYPE_CHECKING
 
 from lenet_mp.errors import OutputError
@@ -48,6 +49,30 @@ def replaced(path: Path) -> Iterator[Path]:
     except BaseException:
         _remove(temporary)
         raise
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a killed process left half-written in ``folder``; only under a lock that keeps others out."""
+    for path in folder.glob(".*.tmp*"):
+        _remove(path)
+
+
+LARGEST_TEXT = 1 << 28
+
+
+def read(path: Path, largest: int = LARGEST_TEXT) -> bytes:
+    """Return the bytes of a regular file; an ``OSError`` for anything else, which could make a reader wait for ever.
+
+    A file of more than ``largest`` bytes is an ``OSError`` too.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        if status.st_size > largest:
+            raise OSError(errno.EFBIG, f"it has more than {largest:,} bytes", str(path))
+        return file.read(largest + 1)
 
 
 def make_folder(path: Path) -> Path:

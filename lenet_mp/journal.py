@@ -13,6 +13,7 @@ import os
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from lenet_mp import files
 from lenet_mp.files import output_error, write_atomically
 from lenet_mp.manifest import ShardEntry
 
@@ -107,7 +108,7 @@ def remove(folder: Path) -> None:
 
 def _documents(path: Path) -> list[dict[str, Any]]:
     try:
-        lines = path.read_bytes().splitlines()
+        lines = files.read(path).splitlines()
     except OSError:
         return []
     return [document for line in lines if (document := _parse(line))]

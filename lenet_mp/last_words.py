@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from lenet_mp.comm import Comm
 
-INTERRUPTED = 130
+INTERRUPTED, BROKEN_PIPE = 130, 141
 HEAD_START = 0.3
 TO_PASS_IT_ON = 0.1
 
@@ -78,4 +78,6 @@ def exit_code(error: BaseException) -> int:
         return error.code if isinstance(error.code, int) else 1
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED
+    if isinstance(error, BrokenPipeError):
+        return BROKEN_PIPE
     return error.exit_code if isinstance(error, LenetError) else 1

@@ -13,7 +13,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from lenet_mp import classes
+from lenet_mp import classes, files
 from lenet_mp.errors import DataError
 from lenet_mp.shard_file import MOST_CLASSES
 
@@ -127,7 +127,7 @@ def read_lists(paths: Mapping[str, Path], *, classes_file: Path | None = None) -
 
 def _lines(path: Path, split: str, collection: Collection) -> list[_Line]:
     try:
-        data = path.read_bytes()
+        data = files.read(path)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); give a list of 'PATH CLASS' lines") from error
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):

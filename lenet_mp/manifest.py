@@ -12,6 +12,7 @@ import re
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from lenet_mp import files
 from lenet_mp.errors import DataError
 
 if TYPE_CHECKING:
@@ -83,9 +84,7 @@ def load(folder: Path) -> Manifest | None:
     """
     path = folder / NAME
     try:
-        if path.stat().st_size > _LARGEST_MANIFEST:
-            raise DataError(f"{path}: larger than any manifest; prepare the data set again")
-        document = json.loads(path.read_bytes())
+        document = json.loads(files.read(path, _LARGEST_MANIFEST))
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -27,6 +27,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lenet_mp import files
 from lenet_mp.errors import UsageError
 from lenet_mp.geometry import ACTIVATIONS, POOLS, Kind
 from lenet_mp.models import CHOICES, MODEL_1, MODELS, Model, Row, check_row, is_choice
@@ -55,10 +56,10 @@ def find_model(name: str) -> Model:
 def read_model(path: Path) -> Model:
     """Read a table from a TOML file with one ``[[layer]]`` a row; ``UsageError`` names the file and the row."""
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = tomllib.loads(files.read(path).decode())
     except OSError as error:
         raise UsageError(f"cannot read model {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"model {path} is not valid TOML: {error}") from error
     return from_document(document, str(path), default_name=path.stem)
 
@@ -75,8 +76,8 @@ def from_document(document: dict[str, Any], source: str, *, default_name: str = 
     name = document.get("name", default_name)
     image = document.get("image", list(MODEL_1.input_shape))
     classes = document.get("classes", MODEL_1.classes)
-    if not isinstance(name, str) or not name:
-        raise UsageError(f"{source}: name must be text")
+    if not isinstance(name, str) or not re.fullmatch(r"[\w][\w .-]{0,63}", name):
+        raise UsageError(f"{source}: name must be at most 64 letters, digits, '_', '-', '.' or blanks")
     if not (isinstance(image, list) and len(image) == 3 and all(is_choice(n, 1) for n in image)):  # noqa: PLR2004
         raise UsageError(f"{source}: image must be [height, width, channels]")
     if not is_choice(classes, 2):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from lenet_mp import checkpoint, config, metrics, pages, report_pictures, run_folder
+from lenet_mp import checkpoint, config, files, metrics, pages, report_pictures, run_folder
 from lenet_mp.assessment import Assessment, assess, open_data
 from lenet_mp.classifier import Classifier
 from lenet_mp.costs import Cost, layer_costs, total_cost
@@ -76,10 +76,10 @@ class Chapter:
     def environment(self) -> dict[str, Any]:
         """What it ran on, from ``env.json``; empty where there is none."""
         try:
-            found: dict[str, Any] = json.loads((self.folder / "env.json").read_text(encoding="utf-8"))
+            found: dict[str, Any] = json.loads(files.read(self.folder / "env.json"))
         except (OSError, ValueError):
             return {}
-        return found
+        return found if isinstance(found, dict) else {}
 
     @property
     def seconds(self) -> float:

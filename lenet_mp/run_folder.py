@@ -25,7 +25,6 @@ from lenet_mp.errors import CheckpointError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-METRICS = ("epoch", "lr", "loss", "train_top1", "val_top1", "val_top5", "seconds", "images_per_second")
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 
 
@@ -68,7 +67,7 @@ class RunFolder:
     def write_metrics(self, history: Sequence[dict[str, Any]]) -> None:
         """Write ``metrics.csv`` from all finished epochs: after a resume it holds no row of lost work."""
         text = io.StringIO()
-        writer = csv.DictWriter(text, METRICS, lineterminator="\n")
+        writer = csv.DictWriter(text, checkpoint.METRICS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(history)
         self._write("metrics.csv", text.getvalue())

@@ -109,7 +109,8 @@ def learning_rates(text: str, epochs: int) -> list[float]:
         rate = _number(match[1]) if match else 0.0
         if not match or not 0 < rate < LARGEST_RATE or match[2] == "0":
             raise UsageError(f"cannot read learning rate '{text}': write RATE or RATE*EPOCHS,..., as in {ORIGINAL}")
-        rates += [rate] * int(match[2] or 1)
+        rates += [rate] * min(int(match[2] or 1), epochs)
+        del rates[epochs:]
     return (rates + [rates[-1]] * (epochs - len(rates)))[:epochs]
 
 

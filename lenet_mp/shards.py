@@ -123,9 +123,9 @@ def _original_names(folder: Path) -> list[str]:
     numbers = sorted(int(match[1]) for name in present if (match := _SHARD_NAME.fullmatch(name)))
     if not numbers:
         raise DataError(f"{folder}: no manifest.json and no 0.h5; prepare a data set into it with 'lenet-mp prepare'")
-    missing = sorted(set(range(numbers[-1] + 1)) - set(numbers))
-    if missing:
-        raise DataError(f"{folder}: {missing[0]}.h5 is missing, {numbers[-1]}.h5 is there; copy the folder again")
+    missing = next((i for i, number in enumerate(numbers) if i != number), None)
+    if missing is not None:
+        raise DataError(f"{folder}: {missing}.h5 is missing, {numbers[-1]}.h5 is there; copy the folder again")
     return [f"{number}.h5" for number in numbers] + [manifests.HELD_OUT] * (manifests.HELD_OUT in present)
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
+SAME_SIGNAL = 1.0
 INTERRUPT, TERMINATE = 1, 1 << 20
 """What one rank adds to the request that is summed over all ranks (up to a million of each)."""
 
@@ -23,16 +24,17 @@ INTERRUPT, TERMINATE = 1, 1 << 20
 class StopRequest:
     """Whether this rank was asked to stop: by SIGINT, SIGTERM, SIGUSR1 (which Slurm can send), or by its clock.
 
-    A second signal ends the process at once, as if none had been caught.
-
-    Parameters
-    ----------
-    seconds : float
-        Time after which the run is to stop as if told to terminate.
+    A second signal, a second or more after the first, ends the process at once. Sooner it is taken for the same: a
+    batch system tells the launcher and the ranks, and the launcher tells the ranks too.
     """
 
-    def __init__(self, seconds: float = math.inf) -> None:
+    def __init__(self) -> None:
         self._signalled = 0
+        self._arrived = -math.inf
+        self._deadline = math.inf
+
+    def limit(self, seconds: float) -> None:
+        """Stop ``seconds`` from now as if told to terminate."""
         self._deadline = time.monotonic() + seconds
 
     @property
@@ -56,9 +58,11 @@ class StopRequest:
                 signal.signal(number, handler)
 
     def _remember(self, number: int, _frame: FrameType | None) -> None:
-        if self._signalled:
-            os._exit(128 + number)
-        self._signalled = _VALUES[number]
+        if not self._signalled:
+            self._signalled = _VALUES[number]
+            self._arrived = time.monotonic()
+        elif time.monotonic() - self._arrived > SAME_SIGNAL:
+            os._exit(exit_code(_VALUES[number]))
 
 
 _VALUES: dict[int, int] = {signal.SIGINT: INTERRUPT, signal.SIGTERM: TERMINATE, signal.SIGUSR1: TERMINATE}

@@ -85,19 +85,22 @@ def _add_conduct(group: argparse._ArgumentGroup) -> None:
 @command("train")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; all ranks end together whatever happens to one of them."""
-    world = comm.connect()
-    with ending_together(world, "lenet-mp train"), _only_rank_0_prints(world):
+    stop = StopRequest()
+    with stop.listening():  # from before MPI starts, which takes its time; once more after it, for it may catch them too
+        world = comm.connect()
+    with stop.listening(), ending_together(world, "lenet-mp train"), _only_rank_0_prints(world):
         arguments = vars(build_parser().parse_args(argv))
         conduct = Conduct(**{option.name: arguments.pop(option.name) for option in fields(Conduct)})
         file = arguments.pop("config")
         file_options = config.read_options(file) if file else {}
-        return run(world, config.with_recipe(file_options, arguments), conduct)
+        return run(world, config.with_recipe(file_options, arguments), conduct, stop)
 
 
-def run(world: Comm, options: dict[str, Any], conduct: Conduct) -> int:
+def run(world: Comm, options: dict[str, Any], conduct: Conduct, stop: StopRequest | None = None) -> int:
     """Train as ``options`` say; every rank calls this. Returns the exit code."""
-    stop = StopRequest(seconds(conduct.max_time) if conduct.max_time else math.inf)
-    with stop.listening(), watching(world, seconds(conduct.timeout)), contextlib.ExitStack() as held:
+    stop = stop or StopRequest()
+    stop.limit(seconds(conduct.max_time) if conduct.max_time else math.inf)
+    with watching(world, seconds(conduct.timeout)), contextlib.ExitStack() as held:
         code = _run(world, options, conduct, stop, held)
         # A signal during the test or the report: they were finished first.
         return code or exit_code(stop.signalled)

@@ -177,6 +177,8 @@ class Trainer:
         """Take over a saved state; ``CheckpointError`` if it belongs to other data or another network."""
         if saved.data_fingerprint != self.dataset.fingerprint:
             raise CheckpointError(f"the saved run was on other data than {self.dataset.folder}: resume it with --data")
+        if saved.step > self.loader.steps:
+            raise CheckpointError(f"the saved run is at step {saved.step} of {self.loader.steps}: start a new run")
         if saved.network.layers != self.network.layers:
             raise CheckpointError("the saved run has another network: start a new run")
         self.parameters[...] = saved.parameters

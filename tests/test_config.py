@@ -92,3 +92,12 @@ def test_a_recipe_sets_what_is_not_given():
     assert with_recipe({"seed": 1}) == {"seed": 1}
     with pytest.raises(UsageError, match="--recipe must be one of original, modern"):
         Config(**with_recipe({"recipe": "old"}))
+
+
+def test_a_recipe_on_the_command_line_wins_over_a_file():
+    """A recipe named beside a file replaces the file's options that it sets, and no others."""
+    file = asdict(Config(seed=4, momentum=0.5))
+    options = with_recipe(file, {"recipe": "modern", "clip_norm": 1.0})
+    assert (options["seed"], options["momentum"], options["clip_norm"]) == (4, 0.9, 1.0)
+    back = with_recipe(options, {"recipe": "original"})
+    assert (back["momentum"], back["schedule"], back["seed"]) == (0.95, "original", 4)

@@ -1,7 +1,9 @@
 """Runs under mpirun: the same weights as alone, and an end for all when one rank fails."""
 
+import contextlib
 import os
 import time
+from pathlib import Path
 
 import numpy as np
 import programs
@@ -78,10 +80,12 @@ raise SystemExit(main(sys.argv[1:]))
         (1, "sys.exit(7)", 7, "[rank 1] exits with 7 in"),
         (1, "import threading; threading.Thread(target=lambda: 1 / 0).start()", 1, "ZeroDivisionError"),
         (1, "import os, signal; os.kill(os.getpid(), signal.SIGKILL)", None, ""),
+        (1, "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", None, "Segmentation fault"),
+        (1, "import resource; resource.setrlimit(resource.RLIMIT_AS, (1, 1)); bytes(1 << 30)", 1, "[rank 1] fails in"),
     ],
 )
 def test_one_failing_rank_ends_the_job(place, tmp_path, rank, failure, code, text):
-    """A rank that raises, exits or is killed ends all ranks within two seconds, with its traceback and code."""
+    """A rank that raises, exits, has no memory or is killed ends all ranks within two seconds and leaves none."""
     script, failed_at = tmp_path / "fail.py", tmp_path / "failed"
     script.write_text(FAILING.format(rank=rank, file=str(failed_at), failure=failure))
     done = programs.run(script, *options(place), "--out", tmp_path / "run", ranks=3)
@@ -89,6 +93,111 @@ def test_one_failing_rank_ends_the_job(place, tmp_path, rank, failure, code, tex
     assert done.returncode == code or (code is None and done.returncode != 0)
     assert text in done.stderr
     assert elapsed < 2
+    assert not processes_of(script)
+
+
+def processes_of(script):
+    """Return the command lines of processes that run ``script`` and are not gone within two seconds."""
+    deadline = time.monotonic() + 2
+    while True:
+        lines = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                lines.append((folder / "cmdline").read_text())
+        lines = [line for line in lines if str(script) in line]
+        if not lines or time.monotonic() > deadline:
+            return lines
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("phase", ["evaluate", "checkpoint"])
+def test_a_rank_that_fails_outside_of_steps_ends_the_job(place, tmp_path, phase):
+    """A failure in validation, or in saving, ends all ranks too, and the checkpoint before it is whole."""
+    rank = 1 if phase == "evaluate" else 0
+    script = tmp_path / "fail.py"
+    script.write_text(
+        "import sys\nfrom lenet_mp import trainer\nfrom lenet_mp.train import main\n"
+        f"real = trainer.Trainer.{phase}\n"
+        "def failing(self, *arguments):\n"
+        f"    if self.comm.rank == {rank} and self.epoch == 1: raise RuntimeError('planted')\n"
+        "    return real(self, *arguments)\n"
+        f"trainer.Trainer.{phase} = failing\nraise SystemExit(main(sys.argv[1:]))\n"
+    )
+    done = programs.run(script, *options(place), "--out", tmp_path / "run", ranks=3)
+    assert done.returncode == 1
+    assert "RuntimeError: planted" in done.stderr
+    saved = checkpoint.load(tmp_path / "run" / "last.ckpt")
+    assert (saved.epoch, saved.step) == ((1, 3) if phase == "evaluate" else (0, 3))
+    assert not processes_of(script)
+
+
+def test_a_rank_that_cannot_even_speak_ends_the_job(place, tmp_path):
+    """When a failing rank's message cannot be written, the job ends all the same."""
+    script = tmp_path / "fail.py"
+    failure = "sys.stderr = open('/dev/full', 'w'); raise RuntimeError('planted')"
+    script.write_text(FAILING.format(rank=1, file=str(tmp_path / "failed"), failure=failure))
+    done = programs.run(script, *options(place), "--out", tmp_path / "run", ranks=2)
+    elapsed = time.time() - (tmp_path / "failed").stat().st_mtime
+    assert done.returncode == 1
+    assert elapsed < 2
+
+
+def test_the_watchdog_does_not_depend_on_mpi(place, tmp_path):
+    """When the roll call itself hangs, the hung job ends all the same."""
+    script, failed_at = tmp_path / "hang.py", tmp_path / "failed"
+    hang = "from lenet_mp import comm\ncomm.Mpi.roll_call = lambda *_: time.sleep(1000)\n"
+    script.write_text("import time\n" + hang + FAILING.format(rank=1, file=str(failed_at), failure="time.sleep(1000)"))
+    done = programs.run(script, *options(place), "--out", tmp_path / "run", "--timeout", "2s", ranks=2)
+    assert done.returncode == 75
+    assert time.time() - failed_at.stat().st_mtime < 2 + 1.5
+
+
+def test_slow_ranks_that_wait_are_not_accused(place, tmp_path):
+    """With steps much longer than the roll call, only the rank that hangs is named."""
+    script = tmp_path / "hang.py"
+    slow = (
+        "import time\nfrom lenet_mp import plan\nreal = plan.Plan.step\n"
+        "def slowly(*a, **k): time.sleep(0.7); return real(*a, **k)\nplan.Plan.step = slowly\n"
+    )
+    script.write_text(slow + FAILING.format(rank=1, file=str(tmp_path / "failed"), failure="time.sleep(1000)"))
+    done = programs.run(script, *options(place), "--out", tmp_path / "run", "--timeout", "1s", ranks=3)
+    assert done.returncode == 75
+    assert "[rank 1] nothing finished in" in done.stderr
+    assert "this rank is in the update of epoch 1, step 1 of 3" in done.stderr
+    assert "does not answer" not in done.stderr
+
+
+def test_ranks_that_differ_in_an_option_are_named(place, tmp_path):
+    """Options that decide which collective calls are made are compared before the first step."""
+    script = tmp_path / "differ.py"
+    script.write_text(
+        "import sys\nfrom mpi4py import MPI\nfrom lenet_mp.train import main\n"
+        "raise SystemExit(main([*sys.argv[1:], '--check-ranks', str(1 + MPI.COMM_WORLD.rank)]))\n"
+    )
+    done = programs.run(script, *options(place), "--out", tmp_path / "run", ranks=2)
+    assert done.returncode == 75
+    assert "rank 1 runs another job than rank 0: option check_ranks is 2, not 1" in done.stderr
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
+def test_bound_ranks_use_their_own_core(place, tmp_path):
+    """Ranks that a launcher binds to a core each know that together they have two, and do not crowd."""
+    script = tmp_path / "bound.py"
+    script.write_text(
+        "import os, sys\nfrom mpi4py import MPI\n"
+        "os.sched_setaffinity(0, [sorted(os.sched_getaffinity(0))[MPI.COMM_WORLD.rank]])\n"
+        "from lenet_mp.train import main\nraise SystemExit(main(sys.argv[1:]))\n"
+    )
+    done = programs.run(script, *options(place), "--out", tmp_path / "run", ranks=2)
+    assert "2 ranks x 1 thread on 2 cores" in done.stdout
+    assert "share" not in done.stdout
+
+
+def test_more_ranks_than_cores_or_streams_are_told(place, tmp_path):
+    """Oversubscription and ranks without work are told in the first lines."""
+    done = programs.train(*options(place), "--streams", "2", "--out", tmp_path / "run", ranks=3, OMP_NUM_THREADS=9)
+    assert "note: 3 ranks x 9 share" in done.stdout
+    assert "note: 1 ranks have no work: there are only 2 --streams" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -159,6 +268,13 @@ def test_a_foreign_launcher_is_told():
     """Under a launcher whose processes the MPI library does not join, the remedy is told instead of N lone runs."""
     done = programs.run("-c", "from lenet_mp import comm; comm.connect()", SLURM_STEP_NUM_TASKS=2)
     assert "launcher started 2 processes, but each is rank 0 of 1" in done.stderr
+
+
+def test_one_process_in_a_batch_job_needs_no_mpi():
+    """A shell of a batch system that started one process is no launcher to insist on MPI."""
+    hidden = "import sys; sys.modules['mpi4py'] = None; from lenet_mp import comm; print(comm.connect().size)"
+    assert programs.run("-c", hidden, SLURM_STEP_NUM_TASKS=1).stdout == "1\n"
+    assert "finds no MPI library" in programs.run("-c", hidden, SLURM_STEP_NUM_TASKS=2).stderr
 
 
 def test_alone_needs_no_mpi(monkeypatch):

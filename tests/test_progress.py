@@ -30,7 +30,7 @@ def test_plain_lines_every_few_seconds(clock, capsys):
     for _ in range(4):
         clock.now += 2
         shown.advance(50)
-    assert capsys.readouterr().err == "prepare: 150 of 1,000 images, 25/s, 34 s left\n"
+    assert capsys.readouterr().err == "prepare: 150 of 1,000 images, 25/s, 34.0 s left\n"
     assert shown.rate() == 25
     shown.close()
 

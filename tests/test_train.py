@@ -15,7 +15,7 @@ import pytest
 import small_data
 from PIL import Image
 
-from lenet_mp import checkpoint, run_folder
+from lenet_mp import checkpoint
 from lenet_mp.config import Config
 from lenet_mp.errors import UsageError
 from lenet_mp.files import make_folder
@@ -78,7 +78,7 @@ def test_the_run_folder_is_complete(reference):
     maps = {p.stem for p in (reference / "features" / "epoch-04").iterdir()}
     assert {"C1", "S1", "C2"} <= maps
     assert [row["epoch"] for row in rows(reference)] == ["1", "2", "3", "4"]
-    assert tuple(rows(reference)[0]) == run_folder.METRICS
+    assert tuple(rows(reference)[0]) == checkpoint.METRICS
     Image.open(reference / "curves.png").verify()
 
 
@@ -194,6 +194,100 @@ def test_verify_data(tmp_path, place, capsys):
     assert main(options(place, tmp_path / "again", "--data", data, "--verify-data", "--epochs", "1")) == 3
     assert "0.h5: SHA-256 is" in capsys.readouterr().err
     assert main(options(place, tmp_path / "none", "--verify-data")) == 2
+
+
+def test_going_on_in_another_folder_takes_the_best_weights_along(reference, tmp_path):
+    """A run that goes on elsewhere knows the best weights so far, even where nothing better comes."""
+    source = str(reference / "last.ckpt")
+    assert main(["--resume", source, "--out", str(tmp_path / "same"), "--progress", "off"]) == 0
+    assert json.loads((tmp_path / "same" / "test.json").read_text())["best"]["top1"] == 1
+    assert (tmp_path / "same" / "best.ckpt").read_bytes() == (reference / "best.ckpt").read_bytes()
+    assert len(rows(reference)) == 4
+
+
+def test_a_run_stopped_after_an_epochs_last_step(place, tmp_path):
+    """Where nothing is left to work in an epoch, it is closed on resume, without a speed, to the same weights."""
+    out = tmp_path / "run"
+    command = [*options(place, out, "--epochs", "1")]
+
+    script = tmp_path / "killed.py"
+    script.write_text(
+        "import os, sys\nfrom lenet_mp import trainer\nfrom lenet_mp.train import main\n"
+        "trainer.Trainer.evaluate = lambda *_: os._exit(9)\nmain(sys.argv[1:])\n"
+    )
+    assert programs.run(script, *command).returncode == 9
+    saved = checkpoint.load(out / "last.ckpt")
+    assert (saved.epoch, saved.step) == (0, 4)
+    assert main(["--resume", str(out), "--progress", "off"]) == 0
+    assert rows(out)[0]["images_per_second"] == ""
+    assert main([*command, "--out", str(tmp_path / "whole")]) == 0
+    resumed, whole = (checkpoint.load(tmp_path / name / "last.ckpt") for name in ("run", "whole"))
+    assert resumed.parameters.tobytes() == whole.parameters.tobytes()
+
+
+def test_losses_that_do_not_fit_are_refused(place, tmp_path, capsys):
+    """Losses whose sum would overflow end the run as diverged, instead of being reported wrong."""
+    from lenet_mp.network import Network  # noqa: PLC0415
+
+    draw = Network.initialise
+
+    def biased(self, *arguments):
+        flat = draw(self, *arguments)
+        self.views(flat)["F3.bias"][0] = 1e5
+        return flat
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Network, "initialise", biased)
+        assert main(options(place, tmp_path / "run", "--batch-size", "187")) == 76
+    assert "set a lower --lr" in capsys.readouterr().err
+
+
+def test_a_suspended_run_is_not_taken_for_a_hung_one(place, tmp_path):
+    """A run that is stopped for longer than its time-out, and continued, goes on."""
+    command = options(place, tmp_path / "run", "--epochs", "100000", "--timeout", "1s", "--train-accuracy", "running")
+    arguments = [sys.executable, "-m", "lenet_mp.train", *command]
+    with subprocess.Popen(arguments, env=programs.environment(), stdout=subprocess.PIPE, text=True) as process:
+        while "epoch 1/" not in process.stdout.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(2)
+        process.send_signal(signal.SIGCONT)
+        time.sleep(1)
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert process.returncode == 130
+
+
+def test_a_second_signal_ends_at_once(place, tmp_path):
+    """The first signal finishes the step; the second does not wait for it."""
+    script = tmp_path / "slow.py"
+    script.write_text(
+        "import sys, time\nfrom lenet_mp import plan\nfrom lenet_mp.train import main\n"
+        "real = plan.Plan.step\n"
+        "def slowly(*a, **k): print('step', flush=True); time.sleep(30); return real(*a, **k)\n"
+        "plan.Plan.step = slowly\nraise SystemExit(main(sys.argv[1:]))\n"
+    )
+    command = [sys.executable, str(script), *options(place, tmp_path / "run")]
+    with subprocess.Popen(command, env=programs.environment(), stdout=subprocess.PIPE, text=True) as process:
+        while process.stdout.readline() != "step\n":
+            assert process.poll() is None
+        start = time.monotonic()
+        for pause in (0.01, 1.2):  # the first repetition is taken for the same signal, told by someone else
+            process.send_signal(signal.SIGTERM)
+            time.sleep(pause)
+            assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert time.monotonic() - start < 20
+
+
+def test_an_infinite_loss_is_null_in_json():
+    """JSON has no infinity."""
+    from lenet_mp.evaluation import Scores  # noqa: PLC0415
+
+    assert Scores(3, float("inf"), 0.5, 1.0).as_dict() == {"samples": 3, "loss": None, "top1": 0.5, "top5": 1.0}
 
 
 def test_patience_ends_a_run_early(place, tmp_path, capsys):
