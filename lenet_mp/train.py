@@ -86,7 +86,7 @@ def _add_conduct(group: argparse._ArgumentGroup) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; all ranks end together whatever happens to one of them."""
     stop = StopRequest()
-    with stop.listening():  # from before MPI starts, which takes its time; once more after it, for it may catch them too
+    with stop.listening():  # from before MPI starts, which takes its time; once more after it, for it may listen too
         world = comm.connect()
     with stop.listening(), ending_together(world, "lenet-mp train"), _only_rank_0_prints(world):
         arguments = vars(build_parser().parse_args(argv))

@@ -244,13 +244,13 @@ def test_losses_that_do_not_fit_are_refused(place, tmp_path, capsys):
 
 def test_a_suspended_run_is_not_taken_for_a_hung_one(place, tmp_path):
     """A run that is stopped for longer than its time-out, and continued, goes on."""
-    command = options(place, tmp_path / "run", "--epochs", "100000", "--timeout", "1s", "--train-accuracy", "running")
+    command = options(place, tmp_path / "run", "--epochs", "100000", "--timeout", "6s", "--train-accuracy", "running")
     arguments = [sys.executable, "-m", "lenet_mp.train", *command]
     with subprocess.Popen(arguments, env=programs.environment(), stdout=subprocess.PIPE, text=True) as process:
         while "epoch 1/" not in process.stdout.readline():
             assert process.poll() is None
         process.send_signal(signal.SIGSTOP)
-        time.sleep(2)
+        time.sleep(7)
         process.send_signal(signal.SIGCONT)
         time.sleep(1)
         assert process.poll() is None
