@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lenet_mp import threads
+from lenet_mp import threads, warm_start
 from lenet_mp.model_files import find_model
 from lenet_mp.network import compile_network
 from lenet_mp.shards import open_dataset
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from lenet_mp.checkpoint import Checkpoint
     from lenet_mp.comm import Comm
     from lenet_mp.config import Config
@@ -54,6 +53,9 @@ def make_trainer(
     trainer = Trainer(settings, network, dataset, world, thread_count)
     if saved:
         trainer.restore(saved)
+    elif settings.init_from:
+        source = Path(settings.init_from)
+        trainer.notes += warm_start.begin(world, network, trainer.parameters, source, settings.normalize)
     return trainer
 
 

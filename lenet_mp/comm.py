@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 LAUNCHER_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MPI_LOCALNRANKS", "SLURM_STEP_NUM_TASKS")
 """Variables by which launchers (Open MPI, MPICH and its kin, Slurm) tell a process how many they started."""
-SHORTEST_NAP, LONGEST_NAP = 50e-6, 0.002
+SHORTEST_NAP, ALLREDUCE_NAP, LONGEST_NAP = 50e-6, 200e-6, 0.002
 """Seconds between looks at a call that other ranks must join."""
 ASK, TELL = 1, 2
 """Tags of the watchdogs' messages."""
@@ -181,9 +181,9 @@ class Mpi(_Phases):
         if totals.dtype != np.int64 or not totals.flags.c_contiguous:
             raise TypeError(f"allreduce needs contiguous int64, got {totals.dtype}")
         if self._crowded:
-            _doze_until(self._world.Iallreduce(self._mpi.IN_PLACE, totals))
-        else:
-            self._world.Allreduce(self._mpi.IN_PLACE, totals)
+            # Until all have arrived; the sum itself has many messages and would take a nap at each.
+            _doze_until(self._world.Ibarrier(), longest=ALLREDUCE_NAP)
+        self._world.Allreduce(self._mpi.IN_PLACE, totals)
 
     def broadcast(self, value: Any) -> Any:
         """Send rank 0's ``value`` to all."""
@@ -227,12 +227,12 @@ class Mpi(_Phases):
         os._exit(code)  # where a launcher lets Abort return
 
 
-def _doze_until(request: Any) -> None:
-    """Wait for a non-blocking call in naps that grow to 2 ms."""
+def _doze_until(request: Any, longest: float = LONGEST_NAP) -> None:
+    """Wait for a non-blocking call in naps that grow to ``longest`` seconds."""
     nap = SHORTEST_NAP
     while not request.Test():
         time.sleep(nap)
-        nap = min(2 * nap, LONGEST_NAP)
+        nap = min(2 * nap, longest)
 
 
 def _short(version: str) -> str:

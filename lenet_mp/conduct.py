@@ -41,6 +41,7 @@ class Conduct:
     save_every: str
     profile: bool
     verify_data: bool
+    tensorboard: bool
 
     def take_up(self, held: ExitStack) -> Saved | None:
         """Find, lock and read the run to go on with; None to start anew.

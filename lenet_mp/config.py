@@ -51,6 +51,7 @@ class Config:
         0, "stop after so many epochs without better validation; 0: never", low=0, high=1_000_000, metavar="EPOCHS"
     )
     init: str = _option("Xavier", "weight initialisation", choices=tuple(INITIALISERS))
+    init_from: str = _option("", "weights to begin with: a run, .ckpt, .npz or .safetensors", metavar="FILE")
     normalize: str = _option(DEFAULT, "range of the pixels: [0, 1], [-1, 1], [-0.1, 1.175]", choices=tuple(RANGES))
     seed: int = _option(0, "decides initial weights and the order of the shards", low=0, high=MAX_SEED, metavar="N")
     train_accuracy: str = _option(

@@ -59,7 +59,7 @@ class EventLog:
         )
 
     def epoch_done(
-        self, row: Mapping[str, Any], weights: Mapping[str, NDArray[np.floating]], pictures: Path | None = None
+        self, row: Mapping[str, Any], weights: Mapping[str, NDArray[np.generic]], pictures: Path | None = None
     ) -> None:
         """Write the figures, weights and pictures of one epoch to the disk.
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lenet_mp.config import Config
     from lenet_mp.console import Console
     from lenet_mp.evaluation import Scores
+    from lenet_mp.event_log import EventLog
     from lenet_mp.images import ImagePixels
     from lenet_mp.run_folder import RunFolder
     from lenet_mp.shards import Dataset, Split
@@ -68,9 +69,14 @@ class RunRecorder:
         Whose feature maps are saved.
     save_every : float
         Seconds after which a checkpoint is written within an epoch; 0 for never.
+    events : EventLog, optional
+        For TensorBoard.
     """
 
-    def __init__(self, folder: RunFolder, console: Console, image: ImagePixels, save_every: float) -> None:
+    def __init__(
+        self, folder: RunFolder, console: Console, image: ImagePixels, save_every: float, events: EventLog | None
+    ) -> None:
+        self._events = events
         self._folder = folder
         self._console = console
         self._image = image
@@ -79,7 +85,13 @@ class RunRecorder:
 
     @classmethod
     def start(
-        cls, trainer: Trainer, folder: RunFolder, console: Console, image: ImagePixels, save_every: float
+        cls,
+        trainer: Trainer,
+        folder: RunFolder,
+        console: Console,
+        image: ImagePixels,
+        save_every: float,
+        events: EventLog | None = None,
     ) -> RunRecorder:
         """Print a run's first lines and write its options and environment."""
         surroundings = environment.describe(trainer.comm, trainer.plan)
@@ -88,7 +100,7 @@ class RunRecorder:
         for line in first_lines(trainer, surroundings, folder):
             console.say(line)
             folder.log(line)
-        return cls(folder, console, image, save_every)
+        return cls(folder, console, image, save_every, events)
 
     def step_done(self, trainer: Trainer) -> None:
         """Move the progress display; save, if the last checkpoint is too old."""
@@ -112,6 +124,7 @@ class RunRecorder:
         self.draw_curves(trainer)
         if trainer.epoch in (*FEATURE_EPOCHS, trainer.config.epochs):
             self._save_feature_maps(trainer)
+        self._optional("TensorBoard events", lambda: self._write_events(trainer, row))
 
     def stopped(self, trainer: Trainer) -> None:
         """Save the unfinished epoch and say how to go on."""
@@ -152,6 +165,9 @@ class RunRecorder:
         if results:
             self._folder.write_json("test.json", {which: scores.as_dict() for which, scores in results.items()})
             self.draw_curves(trainer, results["last"])
+        if self._events:
+            self._events.tested(results, trainer.epoch)
+            self._events.close()
         if not self._feature_folder(trainer).exists():  # the run ended early
             self._save_feature_maps(trainer)
         self._optional("report", self._write_report)
@@ -160,6 +176,12 @@ class RunRecorder:
     def _save(self, trainer: Trainer, *, best: bool) -> None:
         self._folder.save(trainer.checkpoint(), best=best)
         self._saved = time.monotonic()
+
+    def _write_events(self, trainer: Trainer, row: dict[str, Any]) -> None:
+        if self._events:
+            pictures = self._feature_folder(trainer)
+            arrays = trainer.network.views(trainer.parameters)
+            self._events.epoch_done(row, arrays, pictures if pictures.exists() else None)
 
     def _write_report(self) -> None:
         from lenet_mp import report_page, tables  # noqa: PLC0415 - a template engine, needed only at the end
@@ -211,6 +233,7 @@ def first_lines(trainer: Trainer, surroundings: dict[str, Any], folder: RunFolde
         lines.append(f"note: {plural(trainer.comm.local_size, 'rank')} x {threads} share {plural(cores, 'core')}")
     if size > loader.streams:
         lines.append(f"note: {size - loader.streams} ranks have no work: there are only {loader.streams} --streams")
+    lines += trainer.notes
     if trainer.epoch or trainer.step:
         lines.append(f"resumed after epoch {trainer.epoch}, step {trainer.step}")
     return lines

@@ -7,11 +7,11 @@ import contextlib
 import math
 import os
 import time
-from dataclasses import Field, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lenet_mp import agreement, assembly, comm, config, threads
+from lenet_mp import agreement, assembly, comm, config, config_options, event_log, threads
 from lenet_mp.arguments import positive
 from lenet_mp.cli import Parser, command
 from lenet_mp.conduct import Conduct
@@ -45,21 +45,9 @@ def build_parser() -> argparse.ArgumentParser:
         "train", usage="lenet-mp train [OPTION...]", description="Train a model on shards of images.", epilog=EPILOG
     )
     recipe = parser.add_argument_group("what is trained, how, on what")
-    for option in fields(Config):
-        _add_option(recipe, option)
+    config_options.add(recipe)
     _add_conduct(parser.add_argument_group("how the run is carried out"))
     return parser
-
-
-def _add_option(group: argparse._ArgumentGroup, option: Field[Any]) -> None:
-    limits, default = option.metadata, option.default
-    if isinstance(default, bool):
-        kind: dict[str, Any] = {"action": argparse.BooleanOptionalAction}
-    else:
-        kind = {"type": type(default), "choices": limits.get("choices"), "metavar": limits.get("metavar")}
-    shown = f"{default:g}" if isinstance(default, float) else str(default)
-    text = limits["help"] if default == "" or default is False else f"{limits['help']} ({shown})"
-    group.add_argument(config.flag(option.name), dest=option.name, default=argparse.SUPPRESS, help=text, **kind)
 
 
 def _add_conduct(group: argparse._ArgumentGroup) -> None:
@@ -78,6 +66,7 @@ def _add_conduct(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--save-every", default="10m", metavar="TIME", help="save within an epoch too (10m; 0: never)")
     group.add_argument("--timeout", default="5m", metavar="TIME", help="end all ranks if one hangs (5m; 0: never)")
     group.add_argument("--verify-data", action="store_true", help="compare all shards with their SHA-256 first")
+    group.add_argument("--tensorboard", action="store_true", help="write event files too (needs tensorboardX)")
     group.add_argument("--profile", action="store_true", help="print where the time went, at the end")
     group.add_argument("--check-ranks", type=positive, default=0, metavar="N", help="compare weights every N steps (0)")
 
@@ -159,12 +148,15 @@ def _make_recorder(trainer: Trainer, conduct: Conduct, saved: Saved | None, held
 
     if trainer.comm.rank:
         return recorder.Silent()
+    if conduct.tensorboard:
+        event_log.require()
     image = _feature_image(trainer)
     folder = conduct.open_folder(trainer, saved, held)
     launched = trainer.comm.size > 1
     samples, epochs = trainer.loader.samples, trainer.config.epochs
     console = Console(conduct.progress, launched=launched, epochs=epochs, samples=samples)
-    return recorder.RunRecorder.start(trainer, folder, console, image, seconds(conduct.save_every))
+    events = event_log.EventLog(folder.path, trainer.epoch) if conduct.tensorboard else None
+    return recorder.RunRecorder.start(trainer, folder, console, image, seconds(conduct.save_every), events)
 
 
 def _feature_image(trainer: Trainer) -> ImagePixels:

@@ -72,6 +72,8 @@ class Trainer:
         Epochs finished, and steps done in the one after.
     history : list of dict
         Figures of the finished epochs, as in ``metrics.csv``.
+    notes : list of str
+        What the user should be told about the start.
     profile : Profile
         Where this rank's time went.
     """
@@ -90,6 +92,7 @@ class Trainer:
             seed=config.seed,
         )
         self.parameters = network.initialise(config.seed, config.init)
+        self.notes: list[str] = []
         self.epoch = self.step = 0
         self.history: list[dict[str, Any]] = []
         self._counts = [0] * COUNTS

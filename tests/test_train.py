@@ -468,3 +468,20 @@ def test_training_without_held_out_data(place, tmp_path):
     assert main(options(place, tmp_path / "run", "--data", tmp_path / "data", "--epochs", "2")) == 0
     assert [row["val_top1"] for row in rows(tmp_path / "run")] == ["", ""]
     assert not (tmp_path / "run" / "test.json").exists()
+
+
+def test_init_from_starts_with_the_weights_of_another_run(place, reference, tmp_path, capsys):
+    """--init-from begins with a run's weights, says so, and is refused in one line where there are none."""
+    near = ["--init-from", str(reference), "--lr", "1e-9", "--epochs", "1"]
+    assert main(options(place, tmp_path / "run", *near)) == 0
+    assert "weights of C1, C2, F3 from" in capsys.readouterr().out
+    assert rows(tmp_path / "run")[0]["val_top1"] == "1.0"
+    assert main(options(place, tmp_path / "none", "--init-from", tmp_path / "nothing")) == 4
+    assert "nothing does not exist" in capsys.readouterr().err
+
+
+def test_tensorboard_events_are_written(place, tmp_path):
+    """--tensorboard leaves an event file in the run folder."""
+    pytest.importorskip("tensorboardX")
+    assert main(options(place, tmp_path / "run", "--epochs", "1", "--tensorboard")) == 0
+    assert len(list((tmp_path / "run" / "tensorboard").iterdir())) == 1
