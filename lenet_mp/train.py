@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import math
 import os
@@ -23,6 +22,7 @@ from lenet_mp.stopping import StopRequest, exit_code, seconds
 from lenet_mp.watchdog import watching
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterator, Sequence
 
     from lenet_mp.checkpoint import Checkpoint
