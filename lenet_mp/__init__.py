@@ -10,25 +10,25 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lenet_mp.arrays import save_dataset
-    from lenet_mp.classifier import Classifier
+    from lenet_mp.data.arrays import save_dataset
+    from lenet_mp.data.shards import open_dataset
     from lenet_mp.errors import LenetError
     from lenet_mp.interface import fit, load_run
-    from lenet_mp.models import MODELS, Model
-    from lenet_mp.shards import open_dataset
+    from lenet_mp.networks.models import MODELS, Model
+    from lenet_mp.results.classifier import Classifier
 
 __version__ = "0.1.0"
 __all__ = ["MODELS", "Classifier", "LenetError", "Model", "fit", "load_run", "open_dataset", "save_dataset"]
 
 _PLACES = {
-    "MODELS": "models",
-    "Classifier": "classifier",
+    "MODELS": "networks.models",
+    "Classifier": "results.classifier",
     "LenetError": "errors",
-    "Model": "models",
+    "Model": "networks.models",
     "fit": "interface",
     "load_run": "interface",
-    "open_dataset": "shards",
-    "save_dataset": "arrays",
+    "open_dataset": "data.shards",
+    "save_dataset": "data.arrays",
 }
 
 

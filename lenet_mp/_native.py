@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from lenet_mp._kernels import ffi, lib
 from lenet_mp.errors import UsageError
-from lenet_mp.geometry import Kind
+from lenet_mp.networks.geometry import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lenet_mp.geometry import Layer
+    from lenet_mp.networks.geometry import Layer
 
 __all__ = ["VARIABLE", "available", "c_layers", "ffi", "isa", "isa_index", "lib", "pointer", "select"]
 

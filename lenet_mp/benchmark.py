@@ -6,16 +6,17 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from lenet_mp import arguments, cli, tables, threads
-from lenet_mp.comm import Solo
-from lenet_mp.model_files import find_model
-from lenet_mp.network import compile_network
+from lenet_mp import arguments, cli, tables
+from lenet_mp.networks.model_files import find_model
+from lenet_mp.networks.network import compile_network
+from lenet_mp.parallel import threads
+from lenet_mp.parallel.comm import Solo
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from lenet_mp.network import Network
+    from lenet_mp.networks.network import Network
 
 EXAMPLE = """\
 examples:

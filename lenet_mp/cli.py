@@ -12,7 +12,7 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from lenet_mp.errors import LenetError, OutputError, UsageError
-from lenet_mp.last_words import exit_code
+from lenet_mp.parallel.last_words import exit_code
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -6,16 +6,18 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lenet_mp import cli, comm, diagnosis, diagnosis_files, diagnosis_mpi
-from lenet_mp.diagnosis import Finding, Status, problem
+from lenet_mp import cli
+from lenet_mp.diagnosing import diagnosis, diagnosis_files, diagnosis_mpi
+from lenet_mp.diagnosing.diagnosis import Finding, Status, problem
 from lenet_mp.errors import UsageError
-from lenet_mp.last_words import ending_together
+from lenet_mp.parallel import comm
+from lenet_mp.parallel.last_words import ending_together
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Sequence
 
-    from lenet_mp.comm import Comm
+    from lenet_mp.parallel.comm import Comm
 
 RANK_VARIABLES = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID")
 EPILOG = """\

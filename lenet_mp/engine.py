@@ -15,7 +15,7 @@ import numpy as np
 from lenet_mp._guards import check, check_labels
 from lenet_mp._native import available, c_layers, isa, isa_index, lib, pointer
 from lenet_mp.errors import ArrayError, GeometryError
-from lenet_mp.geometry import ACTIVATIONS, Kind, Layer, Shape, output_size
+from lenet_mp.networks.geometry import ACTIVATIONS, Kind, Layer, Shape, output_size
 from lenet_mp.plan import COUNTS, GROUP_SIZE, LOSS, QUANTUM, REFUSED, SAMPLES, TOP1, TOP5, Plan, default_threads
 
 if TYPE_CHECKING:

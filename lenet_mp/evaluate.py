@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lenet_mp import cli, files, metrics, plots, tables
-from lenet_mp.assessment import SPLITS, assess, open_data
+from lenet_mp import cli, files, tables
+from lenet_mp.results import metrics, plots
+from lenet_mp.results.assessment import SPLITS, assess, open_data
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from lenet_mp.assessment import Assessment
-    from lenet_mp.classifier import Classifier
+    from lenet_mp.results.assessment import Assessment
+    from lenet_mp.results.classifier import Classifier
 
 EPILOG = """\
 It prints loss, accuracies and a table of the classes, and writes scores.json,
@@ -46,7 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print and write; return 0."""
     options = build_parser().parse_args(argv)
-    from lenet_mp.classifier import Classifier  # noqa: PLC0415 - loads the C core, which --help can do without
+    from lenet_mp.results.classifier import Classifier  # noqa: PLC0415 - loads the C core, which --help can do without
 
     classifier = Classifier.load(options.run)
     dataset = open_data(classifier, options.data)

@@ -13,9 +13,9 @@ from lenet_mp.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from lenet_mp.classifier import Classifier
-    from lenet_mp.derivations import Gradient, Output
-    from lenet_mp.explanation import Scene
+    from lenet_mp.explaining.derivations import Gradient, Output
+    from lenet_mp.explaining.explanation import Scene
+    from lenet_mp.results.classifier import Classifier
 
 EPILOG = """\
 Rows, columns and channels count from 0. With --weight: its gradient by formula,
@@ -71,7 +71,7 @@ def _numbers(text: str) -> tuple[int, ...] | None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the explanation, or write the page and print its path; return 0."""
     options = build_parser().parse_args(argv)
-    from lenet_mp.classifier import Classifier  # noqa: PLC0415 - loads the C core, which --help can do without
+    from lenet_mp.results.classifier import Classifier  # noqa: PLC0415 - loads the C core, which --help can do without
 
     classifier = Classifier.load(options.run)
     scene = classifier.scene(classifier.read_image(options.image))
@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         name, index = options.weight
         gradient = scene.gradient(name, index, label)
     if options.out:
-        from lenet_mp.explanation_page import render  # noqa: PLC0415 - jinja2, only for the page
+        from lenet_mp.explaining.explanation_page import render  # noqa: PLC0415 - jinja2, only for the page
 
         tables.write_text(options.out, render(classifier, scene, output, gradient))
         print(options.out)
@@ -94,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _text(classifier: Classifier, scene: Scene, output: Output | None, gradient: Gradient | None) -> Iterator[str]:
-    from lenet_mp import explanation_text  # noqa: PLC0415 - see above
+    from lenet_mp.explaining import explanation_text  # noqa: PLC0415 - see above
 
     if output:
         yield from explanation_text.describe_output(output, classifier.channel_names(scene.find(output.layer.name)))

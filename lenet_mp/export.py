@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lenet_mp import checkpoint, cli, run_folder
-from lenet_mp.exporters import EXPORTERS
+from lenet_mp import cli
+from lenet_mp.results.exporters import EXPORTERS
+from lenet_mp.training import checkpoint, run_folder
 
 if TYPE_CHECKING:
     import argparse

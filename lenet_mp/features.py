@@ -36,8 +36,8 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Draw the maps and print the paths; return 0."""
     options = build_parser().parse_args(argv)
-    from lenet_mp import feature_maps  # noqa: PLC0415 - loads the C core, which --help can do without
-    from lenet_mp.classifier import Classifier  # noqa: PLC0415
+    from lenet_mp.results import feature_maps  # noqa: PLC0415 - loads the C core, which --help can do without
+    from lenet_mp.results.classifier import Classifier  # noqa: PLC0415
 
     classifier = Classifier.load(options.run)
     image = classifier.read_image(options.image)

@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lenet_mp import arguments, cli, comm, config, config_options, single, tables
-from lenet_mp.config import Config
+from lenet_mp import arguments, cli, tables
 from lenet_mp.errors import UsageError
+from lenet_mp.parallel import comm
+from lenet_mp.training import config, config_options, single
+from lenet_mp.training.config import Config
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return single.refuse("find-lr", world)
     given = config.with_recipe(config.read_options(file) if file else {}, options)
     settings = Config(**{name: value for name, value in given.items() if name not in LEFT_OUT})
-    from lenet_mp import range_test, tuning_plots  # noqa: PLC0415 - loads the C core, which --help can do without
+    from lenet_mp.tuning import range_test, tuning_plots  # noqa: PLC0415 - loads the C core, which --help can do without
 
     lowest, highest = range_test.default_range(settings)
     low, high = low or lowest, high or highest

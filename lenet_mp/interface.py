@@ -14,18 +14,20 @@ from typing import TYPE_CHECKING, Any
 
 import tomli_w
 
-from lenet_mp import comm, model_files, tables, train
-from lenet_mp.arrays import save_dataset
-from lenet_mp.conduct import Conduct
-from lenet_mp.config import check_options, with_recipe
+from lenet_mp import tables, train
+from lenet_mp.data.arrays import save_dataset
+from lenet_mp.networks import model_files
+from lenet_mp.parallel import comm
+from lenet_mp.training.conduct import Conduct
+from lenet_mp.training.config import check_options, with_recipe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lenet_mp.arrays import Samples
-    from lenet_mp.classifier import Classifier
-    from lenet_mp.comm import Comm
-    from lenet_mp.models import Model
+    from lenet_mp.data.arrays import Samples
+    from lenet_mp.networks.models import Model
+    from lenet_mp.parallel.comm import Comm
+    from lenet_mp.results.classifier import Classifier
 
 _TEMPORARY: list[tempfile.TemporaryDirectory[str]] = []
 """Folders of runs that nobody wanted to keep; they go when the process ends."""
@@ -96,7 +98,7 @@ def load_run(run: str | os.PathLike[str]) -> Classifier:
     CheckpointError
         If there is none, or it is damaged.
     """
-    from lenet_mp.classifier import Classifier  # noqa: PLC0415 - loads the engine, which fit does in its own time
+    from lenet_mp.results.classifier import Classifier  # noqa: PLC0415 - loads the engine, which fit does in its own time
 
     return Classifier.load(Path(run))
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    from lenet_mp.geometry import Layer
+    from lenet_mp.networks.geometry import Layer
 
 QUANTUM: float = 2.0 ** -lib.LENET_QUANTUM_BITS
 """Totals count in this unit: ``total * QUANTUM`` is the value."""

@@ -12,16 +12,19 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from lenet_mp import arguments, cli, folders, metrics, tables, threads
-from lenet_mp.classes import natural_key
+from lenet_mp import arguments, cli, tables
+from lenet_mp.data import folders
+from lenet_mp.data.classes import natural_key
 from lenet_mp.errors import DataError
+from lenet_mp.parallel import threads
+from lenet_mp.results import metrics
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable, Iterator, Sequence
 
-    from lenet_mp.classifier import Classifier
-    from lenet_mp.images import ImagePixels
+    from lenet_mp.data.images import ImagePixels
+    from lenet_mp.results.classifier import Classifier
 
 BATCH = 64
 """Images that are read side by side and then classified at once."""
@@ -63,7 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Classify and print; return 0, or 3 if an image could not be used."""
     options = build_parser().parse_args(argv)
-    from lenet_mp.classifier import Classifier  # noqa: PLC0415 - loads the C core, which --help can do without
+    from lenet_mp.results.classifier import Classifier  # noqa: PLC0415 - loads the C core, which --help can do without
 
     classifier = Classifier.load(options.run)
     problems = Problems()

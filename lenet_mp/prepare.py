@@ -6,27 +6,29 @@ import sys
 import time
 from typing import TYPE_CHECKING, NoReturn
 
-from lenet_mp import checks, cli, comm, tables
-from lenet_mp.decode_pool import default_workers
+from lenet_mp import cli, tables
+from lenet_mp.data import checks
+from lenet_mp.data.decode_pool import default_workers
+from lenet_mp.data.folders import read_folders
+from lenet_mp.data.jobs import Options
+from lenet_mp.data.lists import read_lists
+from lenet_mp.data.preparation import prepare
+from lenet_mp.data.prepare_options import build_parser
+from lenet_mp.data.shard_making import inspect
 from lenet_mp.errors import DataError, UsageError
-from lenet_mp.folders import read_folders
-from lenet_mp.jobs import Options
-from lenet_mp.last_words import ending_together
-from lenet_mp.lists import read_lists
-from lenet_mp.preparation import prepare
-from lenet_mp.prepare_options import build_parser
+from lenet_mp.parallel import comm
+from lenet_mp.parallel.last_words import ending_together
 from lenet_mp.progress import duration
-from lenet_mp.shard_making import inspect
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
     from pathlib import Path
 
-    from lenet_mp.comm import Comm
-    from lenet_mp.lists import Collection, Problem
-    from lenet_mp.manifest import Manifest
-    from lenet_mp.preparation import Result
+    from lenet_mp.data.lists import Collection, Problem
+    from lenet_mp.data.manifest import Manifest
+    from lenet_mp.data.preparation import Result
+    from lenet_mp.parallel.comm import Comm
 
 FREE_REJECTIONS = 10
 """So many images are skipped whatever their share; a small set reaches any share with them."""

@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lenet_mp._native import c_layers, isa_index, lib
-from lenet_mp.geometry import Kind
-from lenet_mp.normalization import scale_and_offset
-from lenet_mp.optimizer import Momentum
+from lenet_mp.networks.geometry import Kind
+from lenet_mp.networks.normalization import scale_and_offset
 from lenet_mp.plan import COUNTS, GROUP_SIZE, QUANTUM, Plan
+from lenet_mp.training.optimizer import Momentum
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from lenet_mp.geometry import Layer
-    from lenet_mp.network import Network
+    from lenet_mp.networks.geometry import Layer
+    from lenet_mp.networks.network import Network
 
 PASSES = {
     "forward": lib.LENET_PASS_FORWARD,

@@ -35,7 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the page and print its path; return 0."""
     options = build_parser().parse_args(argv)
-    from lenet_mp.report_page import describe, render  # noqa: PLC0415 - loads the C core, which --help can do without
+    from lenet_mp.results.report_page import describe, render  # noqa: PLC0415 - loads the C core, which --help can do without
 
     out = options.out or options.runs[0] / "report.html"
     alike = len({run.name for run in options.runs}) < len(options.runs)

@@ -10,19 +10,22 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lenet_mp import cli, files, run_folder, scale_files, tables, threads
+from lenet_mp import cli, files, tables
 from lenet_mp.errors import UsageError
-from lenet_mp.launch import find_launcher
-from lenet_mp.model_files import find_model
-from lenet_mp.prediction import Cluster
-from lenet_mp.scale_report import Report
-from lenet_mp.scale_runs import Course, measure, write_noise
-from lenet_mp.scaling import Setup
+from lenet_mp.networks.model_files import find_model
+from lenet_mp.parallel import threads
+from lenet_mp.parallel.launch import find_launcher
+from lenet_mp.scalability import scale_files
+from lenet_mp.scalability.prediction import Cluster
+from lenet_mp.scalability.scale_report import Report
+from lenet_mp.scalability.scale_runs import Course, measure, write_noise
+from lenet_mp.scalability.scaling import Setup
+from lenet_mp.training import run_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lenet_mp.launch import Launcher
+    from lenet_mp.parallel.launch import Launcher
 
 RUNS = Path("runs")
 STEPS, ROUNDS = 8, 7

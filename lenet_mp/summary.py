@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lenet_mp import arguments, cli, tables
-from lenet_mp.costs import AMOUNTS, COLUMNS, Cost, layer_costs, total_cost
-from lenet_mp.model_files import find_model
-from lenet_mp.models import change
-from lenet_mp.network import compile_network
+from lenet_mp.networks.costs import AMOUNTS, COLUMNS, Cost, layer_costs, total_cost
+from lenet_mp.networks.model_files import find_model
+from lenet_mp.networks.models import change
+from lenet_mp.networks.network import compile_network
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from lenet_mp.network import Network
+    from lenet_mp.networks.network import Network
 
 HEADINGS = ("layer", "kind", "kernel", "stride", "pad", "output", "parameters", "connections", "FLOPs", "bytes")
 CHANGED = "*"

@@ -10,27 +10,28 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lenet_mp import agreement, assembly, comm, config, config_options, event_log, threads
 from lenet_mp.arguments import positive
 from lenet_mp.cli import Parser, command
-from lenet_mp.conduct import Conduct
-from lenet_mp.config import Config
-from lenet_mp.console import MODES, Console
 from lenet_mp.errors import CheckpointError, DataError, UsageError
-from lenet_mp.last_words import ending_together
-from lenet_mp.stopping import StopRequest, exit_code, seconds
-from lenet_mp.watchdog import watching
+from lenet_mp.parallel import agreement, comm, threads
+from lenet_mp.parallel.last_words import ending_together
+from lenet_mp.parallel.watchdog import watching
+from lenet_mp.training import assembly, config, config_options, event_log
+from lenet_mp.training.conduct import Conduct
+from lenet_mp.training.config import Config
+from lenet_mp.training.console import MODES, Console
+from lenet_mp.training.stopping import StopRequest, exit_code, seconds
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Sequence
 
-    from lenet_mp.checkpoint import Checkpoint
-    from lenet_mp.comm import Comm
-    from lenet_mp.conduct import Saved
-    from lenet_mp.evaluation import Scores
-    from lenet_mp.images import ImagePixels
-    from lenet_mp.trainer import Recorder, Trainer
+    from lenet_mp.data.images import ImagePixels
+    from lenet_mp.parallel.comm import Comm
+    from lenet_mp.training.checkpoint import Checkpoint
+    from lenet_mp.training.conduct import Saved
+    from lenet_mp.training.evaluation import Scores
+    from lenet_mp.training.trainer import Recorder, Trainer
 
 EPILOG = """examples:
   python -m lenet_mp.train                                    a small sample of real images, model 1
@@ -128,7 +129,7 @@ def _saved_settings(saved: Checkpoint) -> Config:
 
 def _verify(trainer: Trainer) -> None:
     """Compare every shard with the manifest's SHA-256, on every machine; ``DataError`` names what differs."""
-    from lenet_mp import verification  # noqa: PLC0415 - only where it was asked for
+    from lenet_mp.data import verification  # noqa: PLC0415 - only where it was asked for
 
     if trainer.dataset.manifest is None:
         raise UsageError(f"--verify-data: {trainer.dataset.folder} has no manifest.json to compare with; leave it out")
@@ -144,7 +145,7 @@ def _verify(trainer: Trainer) -> None:
 
 
 def _make_recorder(trainer: Trainer, conduct: Conduct, saved: Saved | None, held: contextlib.ExitStack) -> Recorder:
-    from lenet_mp import recorder  # noqa: PLC0415 - draws with the engine, see above
+    from lenet_mp.training import recorder  # noqa: PLC0415 - draws with the engine, see above
 
     if trainer.comm.rank:
         return recorder.Silent()
@@ -163,7 +164,7 @@ def _feature_image(trainer: Trainer) -> ImagePixels:
     """Load the image whose feature maps are saved: the chosen file, or the first of the validation split."""
     dataset = trainer.dataset
     if trainer.config.feature_image:
-        from lenet_mp.images import load_image  # noqa: PLC0415 - Pillow, only where a file was named
+        from lenet_mp.data.images import load_image  # noqa: PLC0415 - Pillow, only where a file was named
 
         height, width, channels = dataset.image_shape
         path, order = Path(trainer.config.feature_image), dataset.channel_order

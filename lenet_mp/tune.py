@@ -7,15 +7,18 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lenet_mp import arguments, cli, comm, config, config_options, files, search, single, tables
-from lenet_mp.config import Config
+from lenet_mp import arguments, cli, files, tables
 from lenet_mp.errors import DataError, DivergenceError, UsageError
+from lenet_mp.parallel import comm
+from lenet_mp.training import config, config_options, single
+from lenet_mp.training.config import Config
+from lenet_mp.tuning import search
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lenet_mp.comm import Comm
-    from lenet_mp.trials import Trial
+    from lenet_mp.parallel.comm import Comm
+    from lenet_mp.tuning.trials import Trial
 
 EPILOG = """\
 Other options of 'train' hold for all trials. The same command goes on after an
@@ -75,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _require_validation(data: str) -> None:
-    from lenet_mp.shards import open_dataset  # noqa: PLC0415 - h5py, which --help can do without
+    from lenet_mp.data.shards import open_dataset  # noqa: PLC0415 - h5py, which --help can do without
 
     if data and open_dataset(data).validation is None:
         raise DataError(f"{data} has no validation split to choose by: prepare the data set with one")
@@ -85,7 +88,7 @@ def _work(
     world: Comm, combinations: Sequence[search.Options], options: dict[str, Any], epochs: int, out: Path
 ) -> tuple[list[Trial], int]:
     """Work all trials that are not done; stop at the first that is interrupted."""
-    from lenet_mp import trials  # noqa: PLC0415 - loads all that training needs
+    from lenet_mp.tuning import trials  # noqa: PLC0415 - loads all that training needs
 
     made = [trials.look(tried, out / search.folder_name(tried), epochs) for tried in combinations]
     for trial in made:
@@ -104,7 +107,7 @@ def _work(
 
 def _write(trials: Sequence[Trial], out: Path) -> None:
     """Write table, picture and best options, as far as the search has come."""
-    from lenet_mp import tuning_plots  # noqa: PLC0415 - matplotlib
+    from lenet_mp.tuning import tuning_plots  # noqa: PLC0415 - matplotlib
 
     header, *rows = _rows(_ranked(trials))
     tables.write_text(out / "trials.csv", tables.rows_as_csv([header, *rows]))

@@ -7,12 +7,14 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lenet_mp import arguments, cli, contact_sheet, plots, tables, verification
-from lenet_mp.decode_pool import default_workers
+from lenet_mp import arguments, cli, tables
+from lenet_mp.data import contact_sheet, verification
+from lenet_mp.data.decode_pool import default_workers
+from lenet_mp.data.shards import open_dataset
 from lenet_mp.errors import DataError
 from lenet_mp.files import make_folder
 from lenet_mp.progress import Progress, duration
-from lenet_mp.shards import open_dataset
+from lenet_mp.results import plots
 
 if TYPE_CHECKING:
     import argparse
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from lenet_mp.shards import Dataset
+    from lenet_mp.data.shards import Dataset
 
 SHEET, BALANCE = "contact_sheet.png", "class_balance.png"
 _DESCRIPTION = """\

@@ -20,18 +20,18 @@ import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from lenet_mp import threads
-from lenet_mp.comm import Solo
 from lenet_mp.engine import isa
 from lenet_mp.files import write_atomically
-from lenet_mp.model_files import find_model
-from lenet_mp.network import compile_network
+from lenet_mp.networks.model_files import find_model
+from lenet_mp.networks.network import compile_network
+from lenet_mp.parallel import threads
+from lenet_mp.parallel.comm import Solo
 from lenet_mp.rates import Workout, fma_peak, step_flops
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lenet_mp.network import Network
+    from lenet_mp.networks.network import Network
 
 PEER = Path(__file__).with_name("peer_torch.py")
 VARIANTS = ("eager", "eager channels-last", "eager channels-last bf16")

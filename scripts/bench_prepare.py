@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from lenet_mp.decode_pool import DecodePool
-from lenet_mp.folders import SUFFIXES
-from lenet_mp.images import Decoder
+from lenet_mp.data.decode_pool import DecodePool
+from lenet_mp.data.folders import SUFFIXES
+from lenet_mp.data.images import Decoder
 
 if TYPE_CHECKING:
     from collections.abc import Callable

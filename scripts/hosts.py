@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 TIME_LIMIT = 120.0
 ALLREDUCE = """
 import json, time, numpy
-from lenet_mp.comm import connect
+from lenet_mp.parallel.comm import connect
 world, mean = connect(), {}
 for size in (8, 524_288):
     buffer = numpy.zeros(size // 8, numpy.int64)

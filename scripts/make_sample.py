@@ -1,4 +1,4 @@
-"""Build lenet_mp/sample/fashion-mnist.npz from the IDX files of Fashion-MNIST.
+"""Build lenet_mp/data/sample/fashion-mnist.npz from the IDX files of Fashion-MNIST.
 
     python scripts/make_sample.py /usr/share/datasets/fashion-mnist
 
@@ -18,7 +18,7 @@ import numpy as np
 
 TRAIN, HELD_OUT = 530, 50
 CLASSES = 10
-TARGET = Path(__file__).parents[1] / "lenet_mp" / "sample" / "fashion-mnist.npz"
+TARGET = Path(__file__).parents[1] / "lenet_mp" / "data" / "sample" / "fashion-mnist.npz"
 
 
 def read_idx(path: Path) -> np.ndarray:

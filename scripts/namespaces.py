@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 
 from same_bits import CHECKOUT
 
-from lenet_mp.launch import MPICH, find_launcher
+from lenet_mp.parallel.launch import MPICH, find_launcher
 
 if TYPE_CHECKING:
     from pathlib import Path

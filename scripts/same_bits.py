@@ -24,15 +24,16 @@ sys.path[:0] = [str(CHECKOUT), str(CHECKOUT / "tests")]
 
 import small_data  # noqa: E402 - from tests/, found by the line above
 
-from lenet_mp import checkpoint, engine  # noqa: E402
-from lenet_mp.launch import OPEN_MPI, Launcher, find_launcher  # noqa: E402
+from lenet_mp import engine  # noqa: E402
+from lenet_mp.parallel.launch import OPEN_MPI, Launcher, find_launcher  # noqa: E402
+from lenet_mp.training import checkpoint  # noqa: E402
 
 TIME_LIMIT = 300
 ALONE = "no MPI"
 TRAIN = "from lenet_mp.train import main; raise SystemExit(main())"
 STOPPED_TRAIN = """
 import os, signal
-from lenet_mp.recorder import RunRecorder
+from lenet_mp.training.recorder import RunRecorder
 show = RunRecorder.step_done
 def step_done(self, trainer):
     show(self, trainer)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lenet_mp.geometry import Kind
+from lenet_mp.networks.geometry import Kind
 
 A, B, PRELU_SLOPE, ELU_ALPHA = 1.7159, 2 / 3, 0.1, 0.5
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from lenet_mp import manifest, train
+from lenet_mp import train
+from lenet_mp.data import manifest
+from lenet_mp.data.shard_writer import write_shard
 from lenet_mp.files import write_atomically
-from lenet_mp.shard_writer import write_shard
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from lenet_mp.engine import LOSS, QUANTUM, Plan
-from lenet_mp.geometry import Kind
-from lenet_mp.models import MODELS
-from lenet_mp.network import compile_network
-from lenet_mp.normalization import scale_and_offset
+from lenet_mp.networks.geometry import Kind
+from lenet_mp.networks.models import MODELS
+from lenet_mp.networks.network import compile_network
+from lenet_mp.networks.normalization import scale_and_offset
 
 torch = pytest.importorskip("torch")
 

@@ -8,8 +8,8 @@ import pytest
 from instruction_sets import isa  # noqa: F401 - a fixture
 
 from lenet_mp import benchmark, engine, rates
-from lenet_mp.models import MODELS
-from lenet_mp.network import compile_network
+from lenet_mp.networks.models import MODELS
+from lenet_mp.networks.network import compile_network
 
 
 @pytest.mark.parametrize(("name", "megaflops"), [("1", 14.5), ("2", 9.3)])

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import reference
 
-from lenet_mp import by_hand
-from lenet_mp.geometry import ACTIVATIONS, Kind
-from lenet_mp.models import MODELS, Model, activation, average_pool, conv, dense
-from lenet_mp.models import Row as ModelRow
-from lenet_mp.network import compile_network
+from lenet_mp.explaining import by_hand
+from lenet_mp.networks.geometry import ACTIVATIONS, Kind
+from lenet_mp.networks.models import MODELS, Model, activation, average_pool, conv, dense
+from lenet_mp.networks.models import Row as ModelRow
+from lenet_mp.networks.network import compile_network
 
 POOLINGS = Model(
     "poolings",

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lenet_mp import checkpoint
-from lenet_mp.checkpoint import DIGEST, HEADER, MAGIC, Checkpoint
 from lenet_mp.errors import CheckpointError, OutputError
-from lenet_mp.model_files import from_document
+from lenet_mp.networks.model_files import from_document
+from lenet_mp.training import checkpoint
+from lenet_mp.training.checkpoint import DIGEST, HEADER, MAGIC, Checkpoint
 
 
 def make(**changes):

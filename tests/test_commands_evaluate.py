@@ -10,8 +10,10 @@ import pytest
 import small_run
 from PIL import Image
 
-from lenet_mp import checkpoint, evaluate, shards
-from lenet_mp.classifier import Classifier
+from lenet_mp import evaluate
+from lenet_mp.data import shards
+from lenet_mp.results.classifier import Classifier
+from lenet_mp.training import checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -119,8 +121,8 @@ def rewrite_test_split(data, images, labels):
     """Replace the held-out file of a data set by one with these test samples alone."""
     import dataclasses  # noqa: PLC0415
 
-    from lenet_mp import manifest  # noqa: PLC0415
-    from lenet_mp.shard_writer import write_shard  # noqa: PLC0415
+    from lenet_mp.data import manifest  # noqa: PLC0415
+    from lenet_mp.data.shard_writer import write_shard  # noqa: PLC0415
 
     found = manifest.load(data)
     entry = write_shard(
@@ -144,9 +146,10 @@ def test_missing_split_and_missing_data_say_what_to_do(trained, tmp_path, capsys
 
 
 def test_diverged_weights_are_not_evaluated(trained, tmp_path, capsys):
-    """A checkpoint that gives no finite logits is refused with the code of a diverged training."""
+    """Weights that are not finite are no checkpoint; finite ones that give no finite logits are told as diverged."""
     state = checkpoint.load(trained.run / "best.ckpt")
-    state.arrays["parameters"] = np.full_like(state.parameters, np.nan)
-    checkpoint.save(state, tmp_path / "nan.ckpt")
-    assert evaluate.main([str(tmp_path / "nan.ckpt")]) == 76
-    assert "diverged" in capsys.readouterr().err
+    for value, code, complaint in ((np.nan, 4, "not all of its weights are finite"), (3e38, 76, "diverged")):
+        state.arrays["parameters"] = np.full_like(state.parameters, value)
+        checkpoint.save(state, tmp_path / "bad.ckpt")
+        assert evaluate.main([str(tmp_path / "bad.ckpt")]) == code
+        assert complaint in capsys.readouterr().err

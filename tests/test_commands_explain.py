@@ -9,8 +9,8 @@ from test_by_hand import POOLINGS
 from test_commands_report import Page
 
 from lenet_mp import explain
-from lenet_mp.explanation import NUDGE, Scene
-from lenet_mp.network import compile_network
+from lenet_mp.explaining.explanation import NUDGE, Scene
+from lenet_mp.networks.network import compile_network
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import small_run
 from PIL import Image
 
 from lenet_mp import features
-from lenet_mp.classifier import Classifier
+from lenet_mp.results.classifier import Classifier
 
 
 @pytest.fixture(scope="module")

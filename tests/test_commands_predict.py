@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import small_run
 
-from lenet_mp import checkpoint, predict
-from lenet_mp.classifier import Classifier
+from lenet_mp import predict
+from lenet_mp.results.classifier import Classifier
+from lenet_mp.training import checkpoint
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,9 @@ import pytest
 import small_run
 from PIL import Image
 
-from lenet_mp import checkpoint, report
-from lenet_mp.classifier import Classifier
+from lenet_mp import report
+from lenet_mp.results.classifier import Classifier
+from lenet_mp.training import checkpoint
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 

@@ -5,9 +5,9 @@ from dataclasses import asdict
 import pytest
 import tomli_w
 
-from lenet_mp.config import RECIPES, Config, read_options, resumed, with_recipe
 from lenet_mp.errors import UsageError
-from lenet_mp.schedule import ORIGINAL
+from lenet_mp.training.config import RECIPES, Config, read_options, resumed, with_recipe
+from lenet_mp.training.schedule import ORIGINAL
 
 
 def test_defaults_are_the_original_recipe():

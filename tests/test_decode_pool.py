@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lenet_mp import decode_worker
-from lenet_mp.decode_pool import DecodePool
-from lenet_mp.images import Decoder
+from lenet_mp.data import decode_worker
+from lenet_mp.data.decode_pool import DecodePool
+from lenet_mp.data.images import Decoder
 from tests.pictures import encoded, pixels, write_picture
 
 DECODER = Decoder((20, 24))
@@ -69,7 +69,7 @@ def test_a_killed_process_is_replaced(tmp_path):
 
 POISON = """
 import os, signal
-from lenet_mp import decode_worker, images
+from lenet_mp.data import decode_worker, images
 real = images.Decoder.picture
 def picture(self, data):
     if data.endswith(b"poison"):
@@ -82,7 +82,7 @@ decode_worker.main()
 
 def test_an_image_that_kills_the_decoder_is_named(tmp_path, monkeypatch):
     """Images that crash the decoder are bad images; those beside them in the same message are decoded."""
-    monkeypatch.setattr("lenet_mp.decode_pool._START", "import sys; sys.path.insert(0, sys.argv[1])\n" + POISON)
+    monkeypatch.setattr("lenet_mp.data.decode_pool._START", "import sys; sys.path.insert(0, sys.argv[1])\n" + POISON)
     count, poisoned = 40, {3, 4, 30}
     for number in range(count):
         tail = b"poison" if number in poisoned else b""
@@ -100,7 +100,7 @@ def test_an_image_that_takes_for_ever(tmp_path, monkeypatch):
     """An image that takes more processor time than allowed is given up."""
     endless = POISON.replace("os.kill(os.getpid(), signal.SIGSEGV)", "\n        while True: pass")
     endless = endless.replace("decode_worker.main()", "decode_worker.SECONDS_PER_IMAGE = 1\ndecode_worker.main()")
-    monkeypatch.setattr("lenet_mp.decode_pool._START", "import sys; sys.path.insert(0, sys.argv[1])\n" + endless)
+    monkeypatch.setattr("lenet_mp.data.decode_pool._START", "import sys; sys.path.insert(0, sys.argv[1])\n" + endless)
     (tmp_path / "x.png").write_bytes(encoded(pixels(0)) + b"poison")
     with DecodePool(DECODER, workers=1, slots=1) as pool:
         pool.submit([(0, str(tmp_path / "x.png"))])
@@ -118,8 +118,8 @@ def test_processes_end_with_the_pool(tmp_path):
 
 LEADER = """
 import os, sys, time
-from lenet_mp.decode_pool import DecodePool
-from lenet_mp.images import Decoder
+from lenet_mp.data.decode_pool import DecodePool
+from lenet_mp.data.images import Decoder
 pool = DecodePool(Decoder((20, 24)), workers=2, slots=1)
 print(*(worker.process.pid for worker in pool._workers), flush=True)
 time.sleep(600)

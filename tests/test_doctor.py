@@ -10,8 +10,10 @@ import pytest
 import small_data
 from programs import needs_mpi
 
-from lenet_mp import comm, diagnosis, diagnosis_files, diagnosis_mpi, doctor, launch
-from lenet_mp.diagnosis import Status
+from lenet_mp import doctor
+from lenet_mp.diagnosing import diagnosis, diagnosis_files, diagnosis_mpi
+from lenet_mp.diagnosing.diagnosis import Status
+from lenet_mp.parallel import comm, launch
 
 
 def of(findings, status):

@@ -10,7 +10,7 @@ import reference
 from instruction_sets import isa  # noqa: F401 - a fixture
 
 from lenet_mp import engine
-from lenet_mp.geometry import Kind, Layer, output_size
+from lenet_mp.networks.geometry import Kind, Layer, output_size
 
 SCALE, OFFSET = 2 / 255, -1.0
 LIMIT = 2.0**20

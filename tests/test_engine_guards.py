@@ -10,7 +10,7 @@ import pytest
 
 from lenet_mp import engine
 from lenet_mp.errors import ArrayError, GeometryError, UsageError
-from lenet_mp.geometry import Kind, Layer
+from lenet_mp.networks.geometry import Kind, Layer
 
 DENSE = Layer(name="F1", kind=Kind.DENSE, input_shape=(2, 2, 1), output_shape=(1, 1, 3), kernel_size=(2, 2))
 

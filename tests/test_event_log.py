@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from lenet_mp.errors import UsageError
-from lenet_mp.evaluation import Scores
-from lenet_mp.event_log import FOLDER, EventLog, require
+from lenet_mp.training.evaluation import Scores
+from lenet_mp.training.event_log import FOLDER, EventLog, require
 
 # TensorBoard and protobuf warn about their own and each other's old habits.
 pytestmark = pytest.mark.filterwarnings("ignore")

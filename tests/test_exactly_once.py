@@ -10,14 +10,15 @@ import pytest
 import small_data
 from programs import needs_mpi
 
-from lenet_mp import checkpoint
+from lenet_mp.training import checkpoint
 
 pytestmark = needs_mpi
 
 EPOCHS = 2
 RECORDING = """
 import ctypes, json, math, os, signal, sys, zlib
-from lenet_mp import batches, evaluation, exchange, recorder, trainer
+from lenet_mp.data import batches
+from lenet_mp.training import evaluation, exchange, recorder, trainer
 
 log = open(os.path.join({folder!r}, f"{{os.getpid()}}.jsonl"), "w")
 now = None

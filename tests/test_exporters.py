@@ -11,14 +11,17 @@ import numpy as np
 import pytest
 import small_run
 
-from lenet_mp import checkpoint, engine, export, export_c, model_files, models
-from lenet_mp.checkpoint import Checkpoint
-from lenet_mp.classifier import Classifier
-from lenet_mp.exporters import EXPORTERS
-from lenet_mp.geometry import Kind
-from lenet_mp.models import Model, Row, activation, average_pool, conv, dense
-from lenet_mp.network import compile_network
-from lenet_mp.normalization import scale_and_offset
+from lenet_mp import engine, export
+from lenet_mp.networks import model_files, models
+from lenet_mp.networks.geometry import Kind
+from lenet_mp.networks.models import Model, Row, activation, average_pool, conv, dense
+from lenet_mp.networks.network import compile_network
+from lenet_mp.networks.normalization import scale_and_offset
+from lenet_mp.results import export_c
+from lenet_mp.results.classifier import Classifier
+from lenet_mp.results.exporters import EXPORTERS
+from lenet_mp.training import checkpoint
+from lenet_mp.training.checkpoint import Checkpoint
 
 EVERYTHING = Model(
     "all */ of\n it",

@@ -8,9 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from lenet_mp import engine, feature_maps, models, mosaics
-from lenet_mp.models import Model, activation, average_pool, conv, dense
-from lenet_mp.network import compile_network
+from lenet_mp import engine
+from lenet_mp.networks import models
+from lenet_mp.networks.models import Model, activation, average_pool, conv, dense
+from lenet_mp.networks.network import compile_network
+from lenet_mp.results import feature_maps, mosaics
 
 SMALL = Model(
     "small",

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lenet_mp.data.images import MOST_PIXELS, Decoder, load_image, read_regular
 from lenet_mp.errors import DataError
-from lenet_mp.images import MOST_PIXELS, Decoder, load_image, read_regular
 from tests.pictures import encoded, pixels
 
 SIZE = (20, 24)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lenet_mp import jpeg_store, shards
+from lenet_mp.data import jpeg_store, shards
 from lenet_mp.errors import DataError
 from lenet_mp.prepare import main as prepare
 from lenet_mp.verify import main as verify

@@ -9,7 +9,7 @@ from instruction_sets import isa  # noqa: F401 - a fixture
 
 from lenet_mp import engine
 from lenet_mp.errors import ArrayError
-from lenet_mp.geometry import ACTIVATIONS
+from lenet_mp.networks.geometry import ACTIVATIONS
 
 pytestmark = pytest.mark.usefixtures("isa")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lenet_mp import launch
+from lenet_mp.parallel import launch
 
 HYDRA = "HYDRA build details:\n    Version:                                 5.0.2\n    Release Date: Fri\n"
 OPEN = "mpirun (Open MPI) 5.0.11\n\nReport bugs to https://www.open-mpi.org/community/help/\n"

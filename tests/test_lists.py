@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lenet_mp import checks
-from lenet_mp.classes import natural_order, read_classes
+from lenet_mp.data import checks
+from lenet_mp.data.classes import natural_order, read_classes
+from lenet_mp.data.folders import read_folders, shuffled
+from lenet_mp.data.lists import read_lists
 from lenet_mp.errors import DataError
-from lenet_mp.folders import read_folders, shuffled
-from lenet_mp.lists import read_lists
 from tests.pictures import write_picture
 
 

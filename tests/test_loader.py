@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lenet_mp.errors import UsageError
-from lenet_mp.loader import Loader, deal, default_streams
 from lenet_mp.plan import GROUP_SIZE
+from lenet_mp.training.loader import Loader, deal, default_streams
 
 counts = st.lists(st.integers(1, 90), min_size=1, max_size=13)
 

@@ -6,8 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from lenet_mp.memory import available_bytes
-from lenet_mp.shard_writer import write_shard
+from lenet_mp.data.memory import available_bytes
+from lenet_mp.data.shard_writer import write_shard
 
 MEMINFO = "MemTotal:       2000000 kB\nMemAvailable:    1000000 kB\n"
 
@@ -51,7 +51,7 @@ def test_this_machine_has_memory():
 
 WALK = """
 import sys
-from lenet_mp import shards
+from lenet_mp.data import shards
 shards.available_bytes = lambda: int(sys.argv[2])
 def resident():
     text = open("/proc/self/status").read()

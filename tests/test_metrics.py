@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lenet_mp import metrics
+from lenet_mp.results import metrics
 
 
 def test_softmax_is_right_for_large_logits():

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lenet_mp.errors import GeometryError, UsageError
-from lenet_mp.geometry import ACTIVATIONS, Kind
-from lenet_mp.model_files import find_model, from_document, read_model, to_document
-from lenet_mp.models import MODELS, change
-from lenet_mp.network import compile_network
+from lenet_mp.networks.geometry import ACTIVATIONS, Kind
+from lenet_mp.networks.model_files import find_model, from_document, read_model, to_document
+from lenet_mp.networks.models import MODELS, change
+from lenet_mp.networks.network import compile_network
 
 SMALL = """
 name = "small"

@@ -11,9 +11,9 @@ import pytest
 import small_data
 from programs import needs_mpi
 
-from lenet_mp import checkpoint
-from lenet_mp.comm import Solo, connect
+from lenet_mp.parallel.comm import Solo, connect
 from lenet_mp.train import main
+from lenet_mp.training import checkpoint
 
 pytestmark = needs_mpi
 
@@ -57,7 +57,8 @@ def test_threads_are_the_cores_shared_out(place, tmp_path):
 
 FAILING = """
 import sys, time
-from lenet_mp import comm, trainer
+from lenet_mp.parallel import comm
+from lenet_mp.training import trainer
 world = comm.connect()
 step = trainer.Trainer._work
 def work(self, stop):
@@ -116,7 +117,7 @@ def test_a_rank_that_fails_outside_of_steps_ends_the_job(place, tmp_path, phase)
     rank = 1 if phase == "evaluate" else 0
     script = tmp_path / "fail.py"
     script.write_text(
-        "import sys\nfrom lenet_mp import trainer\nfrom lenet_mp.train import main\n"
+        "import sys\nfrom lenet_mp.training import trainer\nfrom lenet_mp.train import main\n"
         f"real = trainer.Trainer.{phase}\n"
         "def failing(self, *arguments):\n"
         f"    if self.comm.rank == {rank} and self.epoch == 1: raise RuntimeError('planted')\n"
@@ -145,7 +146,7 @@ def test_a_rank_that_cannot_even_speak_ends_the_job(place, tmp_path):
 def test_the_watchdog_does_not_depend_on_mpi(place, tmp_path):
     """When the roll call itself hangs, the hung job ends all the same."""
     script, failed_at = tmp_path / "hang.py", tmp_path / "failed"
-    hang = "from lenet_mp import comm\ncomm.Mpi.roll_call = lambda *_: time.sleep(1000)\n"
+    hang = "from lenet_mp.parallel import comm\ncomm.Mpi.roll_call = lambda *_: time.sleep(1000)\n"
     script.write_text("import time\n" + hang + FAILING.format(rank=1, file=str(failed_at), failure="time.sleep(1000)"))
     done = programs.run(script, *options(place), "--out", tmp_path / "run", "--timeout", "2s", ranks=2)
     assert done.returncode == 75
@@ -266,13 +267,13 @@ def test_ranks_with_other_data_are_named(place, tmp_path):
 
 def test_a_foreign_launcher_is_told():
     """Under a launcher whose processes the MPI library does not join, the remedy is told instead of N lone runs."""
-    done = programs.run("-c", "from lenet_mp import comm; comm.connect()", SLURM_STEP_NUM_TASKS=2)
+    done = programs.run("-c", "from lenet_mp.parallel import comm; comm.connect()", SLURM_STEP_NUM_TASKS=2)
     assert "launcher started 2 processes, but each is rank 0 of 1" in done.stderr
 
 
 def test_one_process_in_a_batch_job_needs_no_mpi():
     """A shell of a batch system that started one process is no launcher to insist on MPI."""
-    hidden = "import sys; sys.modules['mpi4py'] = None; from lenet_mp import comm; print(comm.connect().size)"
+    hidden = "import sys; sys.modules['mpi4py'] = None; from lenet_mp.parallel import comm; print(comm.connect().size)"
     assert programs.run("-c", hidden, SLURM_STEP_NUM_TASKS=1).stdout == "1\n"
     assert "finds no MPI library" in programs.run("-c", hidden, SLURM_STEP_NUM_TASKS=2).stderr
 
@@ -294,4 +295,4 @@ def test_solo_answers_like_one_rank():
     assert totals.tolist() == [0, 1, 2]
     assert comm.gather("x") == [comm.broadcast("x")] == ["x"]
     comm.rest()
-    assert programs.run("-c", "from lenet_mp.comm import Solo; Solo().abort(3)").returncode == 3
+    assert programs.run("-c", "from lenet_mp.parallel.comm import Solo; Solo().abort(3)").returncode == 3

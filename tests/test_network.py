@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from lenet_mp.errors import UsageError
-from lenet_mp.model_files import from_document
-from lenet_mp.models import MODELS
-from lenet_mp.network import INITIALISERS, compile_network
+from lenet_mp.networks.model_files import from_document
+from lenet_mp.networks.models import MODELS
+from lenet_mp.networks.network import INITIALISERS, compile_network
 
 
 def test_views_cover_the_flat_vector_once():

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageColor
 
-from lenet_mp import figures, plots
 from lenet_mp.errors import OutputError
+from lenet_mp.results import figures, plots
 
 HISTORY = [
     {"epoch": n, "loss": 4 - 0.1 * n, "train_top1": 0.02 * n, "val_top1": 0.015 * n, "val_top5": 0.3}
@@ -148,7 +148,7 @@ def test_picture_is_replaced_whole_or_not_at_all(tmp_path):
 def test_no_home_no_screen_no_words(tmp_path):
     """Without HOME, with an unusable MPLCONFIGDIR and no display, drawing is silent and leaves pyplot alone."""
     code = (
-        "import sys; from pathlib import Path; from lenet_mp import plots\n"
+        "import sys; from pathlib import Path; from lenet_mp.results import plots\n"
         "plots.draw_curves([{'epoch': 1, 'loss': 2.0, 'train_top1': 0.5}], Path(sys.argv[1]))\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"
     )

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lenet_mp import shards
-from lenet_mp.jobs import Options
+from lenet_mp.data import shards
+from lenet_mp.data.jobs import Options
 from lenet_mp.prepare import main
 from tests.pictures import encoded, pixels, write_lists, write_picture
 
@@ -327,7 +327,7 @@ def test_not_enough_space_is_told_before_it_begins(tmp_path, monkeypatch, capsys
     class Full:
         f_bavail, f_frsize = 1, free
 
-    monkeypatch.setattr("lenet_mp.jobs.os.statvfs", lambda _: Full)
+    monkeypatch.setattr("lenet_mp.data.jobs.os.statvfs", lambda _: Full)
     assert prepare(tmp_path, lists) == 74
     assert "are free; choose another --out" in capsys.readouterr().err
     assert not list((tmp_path / "data").glob("*.h5"))

@@ -13,10 +13,11 @@ import pytest
 import small_data
 
 import lenet_mp
-from lenet_mp import checkpoint, fit, load_run, open_dataset, save_dataset, train
-from lenet_mp.arrays import as_images
+from lenet_mp import fit, load_run, open_dataset, save_dataset, train
+from lenet_mp.data.arrays import as_images
 from lenet_mp.errors import ArrayError, CheckpointError, DataError, UsageError
-from lenet_mp.models import activation, average_pool, conv, dense
+from lenet_mp.networks.models import activation, average_pool, conv, dense
+from lenet_mp.training import checkpoint
 
 DOCS = Path(__file__).parent.parent / "docs"
 SMALL = lenet_mp.Model(

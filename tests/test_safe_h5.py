@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
-from lenet_mp import shards
+from lenet_mp.data import shards
 from lenet_mp.errors import DataError
 
 SHAPE = (4, 6, 5, 3)
@@ -162,7 +162,7 @@ MUTATE = """
 import resource, sys
 from pathlib import Path
 import numpy as np
-from lenet_mp import shards
+from lenet_mp.data import shards
 from lenet_mp.errors import DataError
 folder = Path(sys.argv[1])
 data = (folder / "0.h5").read_bytes()

@@ -7,7 +7,7 @@ from importlib import resources
 import numpy as np
 from PIL import Image
 
-from lenet_mp import sample, shards
+from lenet_mp.data import sample, shards
 
 
 def test_it_is_small_and_says_its_licence():
@@ -86,7 +86,7 @@ def test_a_damaged_cache_is_made_again(tmp_path):
 
 def test_two_processes_at_once(tmp_path):
     """Two processes that want it at the same time both end with a complete data set; one makes it."""
-    code = "import sys; from pathlib import Path; from lenet_mp import sample, shards;"
+    code = "import sys; from pathlib import Path; from lenet_mp.data import sample, shards;"
     code += "shards.open_dataset(sample.prepare(Path(sys.argv[1]), size=16))"
     both = [
         subprocess.Popen([sys.executable, "-c", code, tmp_path], stderr=subprocess.PIPE, text=True) for _ in range(2)

@@ -9,15 +9,16 @@ import small_data
 from PIL import Image
 from programs import needs_mpi
 
-from lenet_mp import scale, threads
+from lenet_mp import scale
 from lenet_mp.errors import UsageError
-from lenet_mp.launch import MPICH, Launcher
-from lenet_mp.prediction import Cluster
-from lenet_mp.scale_plot import draw
-from lenet_mp.scale_report import Report
-from lenet_mp.scale_runs import Course, Measured
-from lenet_mp.scale_verdict import verdict
-from lenet_mp.scaling import ALLREDUCE, COMPUTE, PARTS, REST, UPDATE, WAITING, Result, Setup
+from lenet_mp.parallel import threads
+from lenet_mp.parallel.launch import MPICH, Launcher
+from lenet_mp.scalability.prediction import Cluster
+from lenet_mp.scalability.scale_plot import draw
+from lenet_mp.scalability.scale_report import Report
+from lenet_mp.scalability.scale_runs import Course, Measured
+from lenet_mp.scalability.scale_verdict import verdict
+from lenet_mp.scalability.scaling import ALLREDUCE, COMPUTE, PARTS, REST, UPDATE, WAITING, Result, Setup
 
 PARTS_OF_ONE = {COMPUTE: 0.95, WAITING: 0.0, ALLREDUCE: 0.0, UPDATE: 0.02, REST: 0.03}
 

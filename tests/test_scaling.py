@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from lenet_mp import prediction, scaling
-from lenet_mp.scaling import ALLREDUCE, COMPUTE, PARTS, REST, UPDATE, WAITING
+from lenet_mp.scalability import prediction, scaling
+from lenet_mp.scalability.scaling import ALLREDUCE, COMPUTE, PARTS, REST, UPDATE, WAITING
 
 
 def result(ranks, threads, batch_size, seconds, **parts):

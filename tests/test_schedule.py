@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from lenet_mp.config import Config
 from lenet_mp.errors import UsageError
-from lenet_mp.optimizer import Momentum, clip_norm
-from lenet_mp.schedule import ORIGINAL, Schedule, epochs_without_gain, learning_rates
+from lenet_mp.training.config import Config
+from lenet_mp.training.optimizer import Momentum, clip_norm
+from lenet_mp.training.schedule import ORIGINAL, Schedule, epochs_without_gain, learning_rates
 
 
 def test_the_original_schedule():

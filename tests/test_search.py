@@ -13,10 +13,12 @@ import pytest
 import small_data
 from PIL import Image
 
-from lenet_mp import checkpoint, find_lr, range_test, search, train, tune
-from lenet_mp.comm import Solo
-from lenet_mp.config import Config
+from lenet_mp import find_lr, train, tune
 from lenet_mp.errors import UsageError
+from lenet_mp.parallel.comm import Solo
+from lenet_mp.training import checkpoint
+from lenet_mp.training.config import Config
+from lenet_mp.tuning import range_test, search
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +73,8 @@ def test_the_losses_are_those_of_training(place):
     settings = Config(model=str(place / "small.toml"), data=str(place / "data"), batch_size=32)
     losses = range_test.run(Solo(), settings, range_test.rates(1e-12, 1e-11, 8))
     assert len(losses) == 8  # over the end of the epoch, which has six steps
-    from lenet_mp.assembly import make_trainer  # noqa: PLC0415
-    from lenet_mp.recorder import Silent  # noqa: PLC0415
+    from lenet_mp.training.assembly import make_trainer  # noqa: PLC0415
+    from lenet_mp.training.recorder import Silent  # noqa: PLC0415
 
     class First(Silent):
         losses: ClassVar = []

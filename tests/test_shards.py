@@ -10,10 +10,10 @@ import h5py
 import numpy as np
 import pytest
 
-from lenet_mp import manifest, shards
+from lenet_mp.data import manifest, shards
+from lenet_mp.data.manifest import Manifest
+from lenet_mp.data.shard_writer import write_shard
 from lenet_mp.errors import DataError, OutputError
-from lenet_mp.manifest import Manifest
-from lenet_mp.shard_writer import write_shard
 
 SHAPE = (6, 5, 3)
 

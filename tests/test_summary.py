@@ -6,9 +6,10 @@ import csv
 
 import pytest
 
-from lenet_mp import models, summary, tables
-from lenet_mp.costs import layer_costs, total_cost
-from lenet_mp.network import compile_network
+from lenet_mp import summary, tables
+from lenet_mp.networks import models
+from lenet_mp.networks.costs import layer_costs, total_cost
+from lenet_mp.networks.network import compile_network
 
 # Layer: output, parameters, from the tables of the original program.
 MODEL_1 = {

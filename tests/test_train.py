@@ -15,14 +15,14 @@ import pytest
 import small_data
 from PIL import Image
 
-from lenet_mp import checkpoint
-from lenet_mp.config import Config
 from lenet_mp.errors import UsageError
 from lenet_mp.files import make_folder
 from lenet_mp.locks import folder_lock
 from lenet_mp.prepare import main as prepare
-from lenet_mp.stopping import seconds
 from lenet_mp.train import main
+from lenet_mp.training import checkpoint
+from lenet_mp.training.config import Config
+from lenet_mp.training.stopping import seconds
 
 
 @pytest.fixture(scope="module")
@@ -84,10 +84,11 @@ def test_the_run_folder_is_complete(reference):
 
 def test_the_reported_accuracy_is_that_of_the_saved_weights(place, reference):
     """Training accuracy and validation figures of the last row are those of the weights in last.ckpt."""
-    from lenet_mp import comm, evaluation  # noqa: PLC0415
-    from lenet_mp.normalization import scale_and_offset  # noqa: PLC0415
+    from lenet_mp.data.shards import open_dataset  # noqa: PLC0415
+    from lenet_mp.networks.normalization import scale_and_offset  # noqa: PLC0415
+    from lenet_mp.parallel import comm  # noqa: PLC0415
     from lenet_mp.plan import Plan  # noqa: PLC0415
-    from lenet_mp.shards import open_dataset  # noqa: PLC0415
+    from lenet_mp.training import evaluation  # noqa: PLC0415
 
     saved = checkpoint.load(reference / "last.ckpt")
     scale, offset = scale_and_offset(saved.normalize)
@@ -175,7 +176,7 @@ def test_data_that_changes_is_noticed(place, tmp_path, capsys):
         shard.write_bytes(shard.read_bytes())
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lenet_mp.plots.draw_curves", touch)
+        patch.setattr("lenet_mp.results.plots.draw_curves", touch)
         assert main(options(place, tmp_path / "other", "--data", tmp_path / "data")) == 3
     assert "0.h5" in capsys.readouterr().err
 
@@ -212,7 +213,7 @@ def test_a_run_stopped_after_an_epochs_last_step(place, tmp_path):
 
     script = tmp_path / "killed.py"
     script.write_text(
-        "import os, sys\nfrom lenet_mp import trainer\nfrom lenet_mp.train import main\n"
+        "import os, sys\nfrom lenet_mp.training import trainer\nfrom lenet_mp.train import main\n"
         "trainer.Trainer.evaluate = lambda *_: os._exit(9)\nmain(sys.argv[1:])\n"
     )
     assert programs.run(script, *command).returncode == 9
@@ -227,7 +228,7 @@ def test_a_run_stopped_after_an_epochs_last_step(place, tmp_path):
 
 def test_losses_that_do_not_fit_are_refused(place, tmp_path, capsys):
     """Losses whose sum would overflow end the run as diverged, instead of being reported wrong."""
-    from lenet_mp.network import Network  # noqa: PLC0415
+    from lenet_mp.networks.network import Network  # noqa: PLC0415
 
     draw = Network.initialise
 
@@ -285,7 +286,7 @@ def test_a_second_signal_ends_at_once(place, tmp_path):
 
 def test_an_infinite_loss_is_null_in_json():
     """JSON has no infinity."""
-    from lenet_mp.evaluation import Scores  # noqa: PLC0415
+    from lenet_mp.training.evaluation import Scores  # noqa: PLC0415
 
     assert Scores(3, float("inf"), 0.5, 1.0).as_dict() == {"samples": 3, "loss": None, "top1": 0.5, "top5": 1.0}
 
@@ -345,7 +346,7 @@ def test_a_hanging_single_process_is_ended(place, tmp_path):
     """The watchdog ends a lone process too, and shows where it hangs."""
     script = tmp_path / "hang.py"
     script.write_text(
-        "import sys, time\nfrom lenet_mp import trainer\nfrom lenet_mp.train import main\n"
+        "import sys, time\nfrom lenet_mp.training import trainer\nfrom lenet_mp.train import main\n"
         "trainer.Trainer._work = lambda *_: time.sleep(1000)\nraise SystemExit(main(sys.argv[1:]))\n"
     )
     done = programs.run(script, *options(place, tmp_path / "run", "--timeout", "1s"))
@@ -455,7 +456,7 @@ def test_a_picture_that_fails_does_not_stop_training(place, tmp_path, monkeypatc
     def fail(*_arguments, **_options):
         raise RuntimeError("no fonts")
 
-    monkeypatch.setattr("lenet_mp.plots.draw_curves", fail)
+    monkeypatch.setattr("lenet_mp.results.plots.draw_curves", fail)
     assert main(options(place, tmp_path / "run", "--epochs", "1")) == 0
     assert "warning: no curves this time (RuntimeError: no fonts)" in capsys.readouterr().err
     assert (tmp_path / "run" / "last.ckpt").is_file()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lenet_mp import contact_sheet, shards, verification
+from lenet_mp.data import contact_sheet, shards, verification
 from lenet_mp.prepare import main as prepare
 from lenet_mp.verify import main
 from tests.pictures import write_lists

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import small_run
 
-from lenet_mp import checkpoint, exporters, warm_start
-from lenet_mp.comm import Solo
 from lenet_mp.errors import CheckpointError
-from lenet_mp.models import MODEL_2, MODELS
-from lenet_mp.network import compile_network
-from lenet_mp.warm_start import Source
+from lenet_mp.networks import warm_start
+from lenet_mp.networks.models import MODEL_2, MODELS
+from lenet_mp.networks.network import compile_network
+from lenet_mp.networks.warm_start import Source
+from lenet_mp.parallel.comm import Solo
+from lenet_mp.results import exporters
+from lenet_mp.training import checkpoint
 
 
 @pytest.fixture(scope="module")

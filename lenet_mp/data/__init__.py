@@ -1,0 +1,1 @@
+"""From images to shards, and from shards to the engine."""

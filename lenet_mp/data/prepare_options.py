@@ -1,0 +1,103 @@
+"""The command line of ``lenet-mp prepare``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from lenet_mp import cli
+from lenet_mp.arguments import positive, size
+from lenet_mp.data.images import DEFAULT_FILTER, FILTERS
+from lenet_mp.data.jpeg_store import DEFAULT_QUALITY
+
+DEFAULT_SKIP_PERCENT = 5.0
+
+_DESCRIPTION = """\
+Decode images, resize them to one size and store them as H5 shards of uint8 pixels (0.h5, 1.h5, ...; validation and
+test in data.h5), with a manifest.json that says what is in them. Interrupted, it goes on where it was when it is
+called again.
+
+A list holds 'PATH CLASS' on every line; the class is a number or a name. A file classes.txt beside the training list
+names the classes ('NUMBER NAME' or one name a line). A folder of folders has one class a folder.
+
+What becomes of the images: EXIF turns are applied, alpha is composited on white, 16 bits become 8, of several frames
+the first counts, the aspect is not kept. JPEG files at least four times as large as --size are decoded at reduced
+scale."""
+_EPILOG = """\
+examples:
+  lenet-mp prepare --lists train.txt val.txt test.txt --root images/ --out data/
+  lenet-mp prepare --folder photos/ --split 80,10,10 --out data/
+
+exit code: 0 done; 2 wrong options, or the output folder holds something else; 3 images or lines cannot be used (all
+are listed); 74 cannot write"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command's parser."""
+    parser = cli.Parser("prepare", description=_DESCRIPTION, epilog=_EPILOG)
+    source = parser.add_argument_group("images")
+    one = source.add_mutually_exclusive_group(required=True)
+    one.add_argument("--lists", type=Path, nargs="+", metavar="LIST", help="training, validation and test list")
+    one.add_argument("--folder", type=Path, metavar="DIR", help="folder with one folder a class")
+    source.add_argument("--root", type=Path, metavar="DIR", help="where the lists' paths begin (their folder)")
+    source.add_argument("--allow-outside", action="store_true", help="accept images outside --root")
+    source.add_argument("--classes", type=Path, metavar="FILE", help="names of the classes (classes.txt by the list)")
+    source.add_argument(
+        "--split", type=shares, default=(80.0, 10.0, 10.0), metavar="A,B,C",
+        help="per cent for training, validation, test with --folder (80,10,10)",
+    )  # fmt: skip
+    _add_storage(parser.add_argument_group("data set"))
+    run = parser.add_argument_group("run")
+    run.add_argument(
+        "--skip-bad", type=percent, nargs="?", const=DEFAULT_SKIP_PERCENT, metavar="PERCENT",
+        help="leave out what cannot be used, up to this share of all samples (5; ten images in any case)",
+    )  # fmt: skip
+    run.add_argument("--report", type=Path, metavar="FILE", help="write what was rejected and why (CSV)")
+    run.add_argument("--overwrite", action="store_true", help="replace the data set in --out")
+    run.add_argument("--workers", type=positive, metavar="N", help="decoding processes (one a core)")
+    return parser
+
+
+def _add_storage(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="where the data set goes")
+    group.add_argument("--size", type=size, default=(250, 250), metavar="N|HxW", help="pixels (250)")
+    group.add_argument("--channels", type=int, choices=(1, 3), default=3, help="3: RGB (default), 1: greyscale")
+    group.add_argument("--filter", choices=tuple(FILTERS), default=DEFAULT_FILTER, help=f"resizing ({DEFAULT_FILTER})")
+    group.add_argument("--shard-size", type=positive, default=500, metavar="N", help="images a file (500)")
+    group.add_argument("--seed", type=int, default=0, metavar="N", help="order of the training images (0)")
+    group.add_argument(
+        "--store", choices=("raw", "jpeg"), default="raw",
+        help="raw: pixels, read at memory speed (default); jpeg: a tenth of the space, but decoding takes longer than "
+        "training, so only where pixels do not fit the disk",
+    )  # fmt: skip
+    group.add_argument("--quality", type=quality, default=DEFAULT_QUALITY, metavar="N", help="of --store jpeg (90)")
+
+
+def shares(text: str) -> tuple[float, float, float]:
+    """Read up to three percentages that add up to 100."""
+    try:
+        parts = [float(part) for part in text.split(",")]
+    except ValueError:
+        parts = []
+    if not 1 <= len(parts) <= 3 or min(parts) < 0 or parts[0] <= 0 or abs(sum(parts) - 100) > 1e-6:  # noqa: PLR2004
+        raise argparse.ArgumentTypeError(f"'{text}' is not like 80,10,10: per cent, together 100, some for training")
+    train, validation, test = [*parts, 0.0, 0.0][:3]
+    return train, validation, test
+
+
+def percent(text: str) -> float:
+    """Read a number from 0 to 100."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 100:  # noqa: PLR2004
+        raise argparse.ArgumentTypeError(f"'{text}' is not a percentage")
+    return value
+
+
+def quality(text: str) -> int:
+    """Read a JPEG quality, 1 to 95 (above that the files grow and nothing else)."""
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 95):  # noqa: PLR2004
+        raise argparse.ArgumentTypeError(f"'{text}' is no JPEG quality from 1 to 95")
+    return int(text)

@@ -1,0 +1,1 @@
+"""Single outputs and gradients, taken apart by hand."""

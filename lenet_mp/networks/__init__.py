@@ -1,0 +1,1 @@
+"""What a network is: tables of layers, their sizes, one flat parameter vector."""

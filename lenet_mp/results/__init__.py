@@ -1,0 +1,1 @@
+"""What users look at and keep: figures, pictures, reports, exports."""

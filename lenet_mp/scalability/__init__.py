@@ -1,0 +1,1 @@
+"""How training speeds up with ranks and threads, measured and predicted."""

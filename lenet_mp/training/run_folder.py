@@ -1,0 +1,190 @@
+"""The folder of one training run: what is in it, what it is called, and how to find its checkpoints.
+
+``config.toml``, ``env.json``, ``metrics.csv``, ``log.txt``, ``curves.png``, ``features/``, ``last.ckpt``,
+``previous.ckpt``, ``best.ckpt``, ``profile.json``, ``test.json``, ``report.html``. Every file is replaced atomically;
+no folder of an earlier run is written to unless that run is resumed.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import json
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tomli_w
+
+from lenet_mp import files, locks
+from lenet_mp.errors import CheckpointError, UsageError
+from lenet_mp.training import checkpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
+
+
+class RunFolder:
+    """Writes a run's files; used by rank 0 alone.
+
+    Attributes
+    ----------
+    path : Path
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def create(cls, path: Path, *, reuse: bool = False) -> RunFolder:
+        """Make a new folder, or take one without a checkpoint again where ``reuse`` is set.
+
+        Raises
+        ------
+        UsageError
+            If there is something in it already.
+        OutputError
+            If it cannot be written.
+        """
+        used = path.exists() and (not path.is_dir() or any(entry.name != locks.NAME for entry in path.iterdir()))
+        if used and not (reuse and path.is_dir() and not (path / LAST).exists()):
+            raise UsageError(f"{path} exists already: choose another --out, or --resume {path} to go on with it")
+        files.make_folder(path)
+        return cls(path)
+
+    def write_config(self, options: dict[str, Any]) -> None:
+        """Write ``config.toml``, complete, readable by ``--config``."""
+        self._write("config.toml", tomli_w.dumps(options))
+
+    def write_json(self, name: str, document: dict[str, Any]) -> None:
+        """Write a small document, such as ``env.json``."""
+        self._write(name, json.dumps(document, indent=2, allow_nan=False) + "\n")
+
+    def write_metrics(self, history: Sequence[dict[str, Any]]) -> None:
+        """Write ``metrics.csv`` from all finished epochs: after a resume it holds no row of lost work."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, checkpoint.METRICS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(history)
+        self._write("metrics.csv", text.getvalue())
+
+    def log(self, line: str) -> None:
+        """Append ``line`` to ``log.txt``, with the time."""
+        stamp = time.strftime("%Y-%m-%d %H:%M:%S%z")
+        try:
+            with (self.path / "log.txt").open("a", encoding="utf-8", errors="surrogateescape") as file:
+                file.write(f"{stamp} {line}\n")
+        except OSError as error:
+            raise files.output_error(self.path / "log.txt", error) from error
+
+    def save(self, state: checkpoint.Checkpoint, *, best: bool) -> None:
+        """Write ``last.ckpt``, keep the one before it, and write ``best.ckpt`` where the state is the best so far."""
+        data = checkpoint.to_bytes(state)
+        if best:
+            files.write_atomically(self.path / BEST, data)
+        if (self.path / LAST).exists():
+            with files.replaced(self.path / PREVIOUS) as temporary:
+                try:
+                    temporary.hardlink_to(self.path / LAST)
+                except OSError:  # a file system without hard links
+                    shutil.copyfile(self.path / LAST, temporary)
+        files.write_atomically(self.path / LAST, data)
+
+    def take_over(self, state: checkpoint.Checkpoint, best: checkpoint.Checkpoint | None) -> None:
+        """Begin with the state and the best state of a run that goes on here."""
+        if best:
+            checkpoint.save(best, self.path / BEST)
+        checkpoint.save(state, self.path / LAST)
+
+    def best(self) -> checkpoint.Checkpoint | None:
+        """Read ``best.ckpt``; None where no best epoch is known."""
+        return checkpoint.load(self.path / BEST) if (self.path / BEST).exists() else None
+
+    def _write(self, name: str, text: str) -> None:
+        files.write_atomically(self.path / name, text.encode(errors="surrogateescape"))
+
+
+def make_new(parent: Path, stem: str) -> Path:
+    """Make a folder in ``parent`` that did not exist: ``stem-1``, or the next free number."""
+    files.make_folder(parent)
+    for number in itertools.count(1):
+        path = parent / f"{stem}-{number}"
+        try:
+            path.mkdir()
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise files.output_error(path, error) from error
+        return path
+    raise AssertionError  # the numbers do not end
+
+
+def best_until(run: Path, epoch: int) -> checkpoint.Checkpoint | None:
+    """Read the best state of ``run`` if it is from no later than ``epoch`` and can be read."""
+    try:
+        best = checkpoint.load(run / BEST)
+    except CheckpointError:
+        return None
+    return best if best.epoch <= epoch else None
+
+
+def load_newest(run: Path) -> checkpoint.Checkpoint:
+    """Read ``last.ckpt``, or the one before it where that is damaged, saying so on stderr.
+
+    Raises
+    ------
+    CheckpointError
+        If neither can be read; the text is about ``last.ckpt``.
+    """
+    try:
+        return checkpoint.load(run / LAST)
+    except CheckpointError as error:
+        try:
+            state = checkpoint.load(run / PREVIOUS)
+        except CheckpointError:
+            raise error from None
+        place = f"epoch {state.epoch + 1}, step {state.step}"
+        print(f"warning: {error}; going on from {PREVIOUS}, at {place}", file=sys.stderr, flush=True)
+        return state
+
+
+def newest(parent: Path) -> Path | None:
+    """Return the run of ``parent`` that was saved last, or None where there is none."""
+    saved = [p for p in parent.glob(f"*/{LAST}") if p.is_file()]
+    return max(saved, key=lambda p: p.stat().st_mtime_ns).parent if saved else None
+
+
+def find_checkpoint(run: Path, which: str = "best") -> Path:
+    """Return the checkpoint file of ``run``: a run folder, where ``best`` falls back to ``last``, or a file itself.
+
+    Raises
+    ------
+    CheckpointError
+        If there is neither.
+    """
+    try:
+        return _find_checkpoint(run, which)
+    except OSError as error:
+        raise CheckpointError(f"cannot look into {run}: {error.strerror}") from error
+
+
+def _find_checkpoint(run: Path, which: str) -> Path:
+    if run.is_file():
+        return run
+    for name in (BEST, LAST) if which == "best" else (LAST,):
+        if (run / name).is_file():
+            return run / name
+    if run.is_dir():
+        raise CheckpointError(f"{run} has no checkpoint: it is no run folder, or the run ended before its first epoch")
+    raise CheckpointError(f"{run} does not exist: give a run folder, such as {_example()}, or a .ckpt file")
+
+
+def _example() -> Path:
+    return newest(Path("runs")) or Path("runs/model-1-1")
+
+

@@ -1,0 +1,1 @@
+"""Finding learning rates and other options by trial."""
