@@ -165,7 +165,8 @@ def test_a_real_measurement(tmp_path, monkeypatch, capsys):
         parts = [float(row[f"{part}_s"]) for part in PARTS]
         assert min(parts) >= 0
         assert sum(parts) == pytest.approx(float(row["median_s"]))  # two steps: a median of two is their mean
-        assert 0 < float(row["cores_got"]) < 1.1
+        # CPU time over wall time, from two clocks that are read one after the other: rough for steps this short.
+        assert 0 < float(row["cores_got"]) < 2
     assert scale.main(options) == 2
     assert "scaling exists already: choose another --out" in capsys.readouterr().err
 
