@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, NoReturn
 
 from lenet_mp import cli, tables
 from lenet_mp.data import checks
-from lenet_mp.data.decode_pool import default_workers
 from lenet_mp.data.folders import read_folders
 from lenet_mp.data.jobs import Options
 from lenet_mp.data.lists import read_lists
@@ -16,7 +15,7 @@ from lenet_mp.data.preparation import prepare
 from lenet_mp.data.prepare_options import build_parser
 from lenet_mp.data.shard_making import inspect
 from lenet_mp.errors import DataError, UsageError
-from lenet_mp.parallel import comm
+from lenet_mp.parallel import comm, threads
 from lenet_mp.parallel.last_words import ending_together
 from lenet_mp.progress import duration
 
@@ -45,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(args: argparse.Namespace, world: Comm) -> int:
     began = time.monotonic()
     options = Options(args.size, args.channels, args.shard_size, args.seed, args.filter, args.store, args.quality)
-    workers = args.workers or max(1, default_workers() // world.local_size)
+    workers = args.workers or max(1, threads.cores() // world.local_size)
     gathered = _gather(args, options, workers) if world.rank == 0 else None
     world.rest()
     collection, most_rejected = world.broadcast(gathered)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from lenet_mp import arguments, cli, tables
 from lenet_mp.data import contact_sheet, verification
-from lenet_mp.data.decode_pool import default_workers
 from lenet_mp.data.shards import open_dataset
 from lenet_mp.errors import DataError
 from lenet_mp.files import make_folder
+from lenet_mp.parallel import threads
 from lenet_mp.progress import Progress, duration
 from lenet_mp.results import plots
 
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     dataset = open_dataset(args.data)
     counts = verification.class_counts(dataset)
-    wrong = _check(dataset, counts, args.workers or default_workers())
+    wrong = _check(dataset, counts, args.workers or threads.cores())
     tables.print_text(_balance(dataset, counts))
     if not args.no_pictures:
         _draw(dataset, counts, make_folder(args.out or args.data), args.images, args.seed)

@@ -39,11 +39,6 @@ _MESSAGES_AHEAD = 8
 _START = "import sys; sys.path.insert(0, sys.argv[1]); from lenet_mp.data.decode_worker import main; main()"
 
 
-def default_workers() -> int:
-    """Number of cores this process may use."""
-    return len(os.sched_getaffinity(0))
-
-
 class _Worker:
     """One decoding process and the messages it has not answered yet, oldest first."""
 

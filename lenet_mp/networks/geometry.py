@@ -68,11 +68,6 @@ class Layer:
         return (channels_out,) if self.kind is Kind.SUBSAMPLE else ()
 
     @property
-    def bias_shape(self) -> tuple[int, ...]:
-        """Shape of the bias; empty where the layer has none."""
-        return (self.output_shape[2],) if self.weight_shape else ()
-
-    @property
     def parameter_count(self) -> int:
         """Number of trainable values; ``KH * KW * C_in * C_out + C_out`` for a convolution."""
         return math.prod(self.weight_shape) + self.output_shape[2] if self.weight_shape else 0
