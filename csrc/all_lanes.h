@@ -3,22 +3,22 @@
 
 #include "activation.h"
 #include "conv.h"
+#include "pixels.h"
 #include "conv_forward.h"
 #include "conv_input.h"
 #include "conv_weight.h"
 #include "dense.h"
 #include "loss.h"
 #include "peak.h"
-#include "pixels.h"
 #include "pool.h"
 #include "sums.h"
 
 const struct lane_kernels ISA_TABLE = {
     .name = ISA_NAME,
     .lanes = LANES,
-    .read_pixels = read_pixels,
-    .transpose_pixels = transpose_pixels,
     .normalise_pixels = normalise_pixels,
+    .transpose_row = transpose_row,
+    .finish_rows = finish_rows,
     .conv_forward_row = conv_forward_row,
     .conv_backward_weight = conv_backward_weight,
     .conv_backward_weight_strip = conv_backward_weight_strip,

@@ -18,9 +18,13 @@
 #define vec_fnma(a, b, c) ((vec)_mm256_fnmadd_ps((__m256)(a), (__m256)(b), (__m256)(c)))
 #define vec_min(a, b) ((vec)_mm256_min_ps((__m256)(a), (__m256)(b)))
 typedef __m256i bytes;
+#define pieces(images, i, at) \
+    _mm256_inserti128_si256(_mm256_castsi128_si256(piece((images)[i] + (at))), piece((images)[4 + (i)] + (at)), 1)
+#define piece(p) _mm_loadu_si128((const __m128i_u *)(p))
+#define settle(b) _mm256_permutevar8x32_epi32(b, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7))
+#define widen(p) _mm256_cvtepu8_epi32(_mm_loadu_si64(p))
 #define unpack_low(a, b) _mm256_unpacklo_epi8(a, b)
 #define unpack_high(a, b) _mm256_unpackhi_epi8(a, b)
-#define widen(p) _mm256_cvtepu8_epi32(_mm_loadu_si64(p))
 #include "all_lanes.h"
 #if defined(__clang__)
 #pragma clang attribute pop

@@ -19,9 +19,16 @@
 #define vec_fnma(a, b, c) ((vec)_mm512_fnmadd_ps((__m512)(a), (__m512)(b), (__m512)(c)))
 #define vec_min(a, b) ((vec)_mm512_min_ps((__m512)(a), (__m512)(b)))
 typedef __m512i bytes;
+#define pieces(images, i, at) \
+    _mm512_inserti32x4(_mm512_inserti32x4(_mm512_inserti32x4(_mm512_castsi128_si512( \
+        piece((images)[i] + (at))), piece((images)[4 + (i)] + (at)), 1), \
+        piece((images)[8 + (i)] + (at)), 2), piece((images)[12 + (i)] + (at)), 3)
+#define piece(p) _mm_loadu_si128((const __m128i_u *)(p))
+#define settle(b) \
+    _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), b)
+#define widen(p) _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i_u *)(p)))
 #define unpack_low(a, b) _mm512_unpacklo_epi8(a, b)
 #define unpack_high(a, b) _mm512_unpackhi_epi8(a, b)
-#define widen(p) _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i_u *)(p)))
 #include "all_lanes.h"
 #if defined(__clang__)
 #pragma clang attribute pop

@@ -170,14 +170,29 @@ static size_t conv_strip_columns(const struct lenet_layer *layer)
     return (width + strips - 1) / strips;
 }
 
+/* Q channels' sums of `pixels` pixels, side by side. */
+INLINE void bias_block(float *dbias, const float *dy, size_t pixels, size_t channels, const int Q)
+{
+    vec sum[WIDEST];
+#pragma GCC unroll 8
+    for (int q = 0; q < Q; q++)
+        sum[q] = load(dbias, (size_t)q);
+    for (size_t i = 0; i < pixels; i++)
+#pragma GCC unroll 8
+        for (int q = 0; q < Q; q++)
+            sum[q] += load(dy, i * channels + (size_t)q);
+#pragma GCC unroll 8
+    for (int q = 0; q < Q; q++)
+        store(dbias, (size_t)q, sum[q]);
+}
+
 /* Adds `rows` rows of dy, without borders, to the per-lane gradient of the bias. */
 static void conv_backward_bias(float *dbias, const float *dy, size_t rows, const struct lenet_layer *layer)
 {
     const size_t channels = (size_t)layer->out_channels, pixels = rows * (size_t)layer->out_width;
-    for (size_t co = 0; co < channels; co++) {
-        vec sum = load(dbias, co);
-        for (size_t i = 0; i < pixels; i++)
-            sum += load(dy, i * channels + co);
-        store(dbias, co, sum);
-    }
+    size_t co = 0;
+    for (; co + WIDEST <= channels; co += WIDEST)
+        bias_block(dbias + co * LANES, dy + co * LANES, pixels, channels, WIDEST);
+    for (; co < channels; co++)
+        bias_block(dbias + co * LANES, dy + co * LANES, pixels, channels, 1);
 }

@@ -31,6 +31,10 @@
 #define vec_fnma(a, b, c) vec_fma(-(a), b, c)
 #define vec_min(a, b) blend((a) < (b), a, b)
 typedef uint8_t bytes __attribute__((vector_size(16), may_alias));
+#define pieces(images, i, at) (*(const unaligned_bytes *)((images)[i] + (at)))
+#define settle(b) (b)
+#define widen(p) ((ivec){(p)[0], (p)[1], (p)[2], (p)[3]})
+typedef uint8_t unaligned_bytes __attribute__((vector_size(16), may_alias, aligned(1)));
 #if defined(__clang__)
 #define unpack_low(a, b) \
     __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
@@ -42,5 +46,4 @@ typedef uint8_t bytes __attribute__((vector_size(16), may_alias));
 #define unpack_high(a, b) \
     __builtin_shuffle(a, b, (bytes){8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31})
 #endif
-#define widen(p) ((ivec){(p)[0], (p)[1], (p)[2], (p)[3]})
 #include "all_lanes.h"

@@ -44,6 +44,36 @@ static inline size_t tensor_at(const struct tensor *t, int32_t row)
     return (size_t)(row + t->padding) * tensor_pitch(t) + (size_t)t->padding * (size_t)t->channels;
 }
 
+/*
+ * A part's images on their way into the network, row by row: as bytes, transposed, into `pixels`; then, as floats, into a ring of
+ * `slots` rows, `pitch` floats apart, image row ih in slot ih % slots. `ring` is where the first pixel of slot 0 goes.
+ */
+struct pixel_reader {
+    const uint8_t *const *samples;  /* addresses of the images, one a lane */
+    int32_t lanes, height;          /* rows of an image, ... */
+    size_t count;                   /* ... and pixels (values) of a row */
+    float scale, offset;
+    uint8_t *pixels;
+    float *ring;
+    size_t pitch;
+    int32_t slots;
+    int32_t row, end;               /* rows that are transposed and not yet floats; of the first, ... */
+    size_t done;                    /* ... how many pixels are */
+};
+
+#define READER_BLOCK 16  /* pixels that are transposed at once */
+
+/* Bytes of a transposed row, [pixel][lane], its pixels rounded up to whole blocks. */
+static inline size_t reader_pitch(const struct pixel_reader *r)
+{
+    return (r->count + READER_BLOCK - 1) / READER_BLOCK * READER_BLOCK * (size_t)r->lanes;
+}
+
+static inline uint8_t *reader_row(const struct pixel_reader *r, int32_t row)
+{
+    return r->pixels + (size_t)row * reader_pitch(r);
+}
+
 /* In place of an enum lenet_activation: none. */
 #define LENET_LINEAR (-1)
 
@@ -52,14 +82,12 @@ struct lane_kernels {
     int32_t lanes;
 
     /* pixels.h */
-    void (*read_pixels)(float *row, const uint8_t *const *samples, size_t first, size_t count, size_t total,
-                        float scale, float offset);
-    void (*transpose_pixels)(uint8_t *pixels, const uint8_t *const *samples, size_t first, size_t count,
-                             size_t total);
-    void (*normalise_pixels)(float *row, const uint8_t *pixels, size_t count, float scale, float offset);
-    /* conv_forward.h: rows[kh] are the padded input rows under the kernel's rows */
+    void (*normalise_pixels)(float *to, const struct pixel_reader *reader, int32_t row, size_t first, size_t count);
+    void (*transpose_row)(const struct pixel_reader *reader, int32_t row);
+    void (*finish_rows)(struct pixel_reader *reader);
+    /* conv_forward.h: rows[kh] are the padded input rows under the kernel's rows; reader, if not NULL, may be read on */
     void (*conv_forward_row)(float *y, const float *const *rows, const float *weight, const float *bias,
-                             const struct lenet_layer *layer);
+                             const struct lenet_layer *layer, struct pixel_reader *reader);
     /* conv_weight.h */
     void (*conv_backward_weight)(float *dweight, const struct tensor *dy, const struct tensor *x,
                                  const struct lenet_layer *layer);

@@ -64,7 +64,7 @@ static void conv_forward(const struct lane_kernels *k, const struct lenet_layer 
     const float *bias = parameters + layer_parameters(layer) - (size_t)layer->out_channels;
     for (int32_t oh = 0; oh < layer->out_height; oh++) {
         rows_under(k, layer, x, oh, work->rows);
-        k->conv_forward_row(row_of(k, y, oh), work->rows, parameters, bias, layer);
+        k->conv_forward_row(row_of(k, y, oh), work->rows, parameters, bias, layer, NULL);
     }
 }
 

@@ -4,108 +4,143 @@
  *     row[i][lane] = pixel i of that sample * scale + offset        one fused multiply-add, so one rounding
  *
  * LANES images are LANES address ranges; a vector needs the same pixel of each: a transposition of bytes. Naively
- * every byte is moved alone. Here a block of one register's worth of pixels is loaded from each image, and
- * log2(LANES) rounds of unpacking (a0 b0 a1 b1 ... of two registers) bring the bytes together:
+ * every byte is moved alone. Here a block of 16 pixels is taken from all images at once, as four registers of LANES / 4
+ * pieces of 16 bytes: piece k of register i is image 4 k + i. Two rounds of unpacking (a0 b0 a1 b1 ... of two registers), which
+ * pair register 0 with 2 and 1 with 3, bring the bytes of one pixel together as far as a piece goes:
  *
- *     round 1 pairs image l with l + LANES/2, round 2 the results in the same way, ...; after the last, the bytes of
- *     one pixel lie side by side in image order
+ *     register j, piece k:    pixels 4 j ... 4 j + 3, and of each the four bytes of images 4 k ... 4 k + 3
  *
- * Unpacking works inside 16-byte pieces of a register. So piece p of a wider register goes its own way: result v
- * holds pixels 16 p + v * (16 / LANES) and those that follow it.
+ * What is left is a transposition of these 4-byte units inside each register, one permutation (`settle`).
  *
- * No byte outside the images is touched: where the last block would, it works on a copy.
+ * The transposed bytes of the whole image stay: forward and backward make floats of them as they need them, a pixel in one load, one
+ * conversion, one multiply-add and one store. As floats they would take four times as much.
+ *
+ * No byte outside the images is touched: the last block of an image is read from a copy.
  */
 
-#define PIXELS_AT_ONCE ((size_t)sizeof(bytes))
 #define ROWS_AHEAD 2  /* far enough for memory, near enough for the cache */
+#define CACHE_LINE 64
 
-INLINE void transpose(bytes *block)
+/* The block from `at` bytes behind each address on, transposed. */
+INLINE void load_block(bytes *block, const uint8_t *const *images, size_t at)
 {
 #pragma GCC unroll 4
-    for (int distance = LANES / 2; distance > 0; distance /= 2) {
-        bytes next[LANES];
-#pragma GCC unroll 8
-        for (int i = 0; i < LANES / 2; i++) {
-            next[2 * i] = unpack_low(block[i], block[i + LANES / 2]);
-            next[2 * i + 1] = unpack_high(block[i], block[i + LANES / 2]);
-        }
-#pragma GCC unroll 16
-        for (int i = 0; i < LANES; i++)
+    for (int i = 0; i < 4; i++)
+        block[i] = pieces(images, i, at);
+#pragma GCC unroll 2
+    for (int round = 0; round < 2; round++) {
+        const bytes next[4] = {unpack_low(block[0], block[2]), unpack_high(block[0], block[2]),
+                               unpack_low(block[1], block[3]), unpack_high(block[1], block[3])};
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; i++)
             block[i] = next[i];
     }
-}
-
-/* Where pixel 16 * piece + i, i below 16, of a transposed block lies: its bytes in image order. */
-INLINE const uint8_t *pixel_of(const bytes *block, size_t piece, size_t i)
-{
-    const size_t together = 16 / LANES;
-    return (const uint8_t *)&block[i / together] + piece * 16 + i % together * LANES;
-}
-
-INLINE vec normalised(const uint8_t *pixel, vec factor, vec addend)
-{
-    return vec_fma(__builtin_convertvector((ivec)widen(pixel), vec), factor, addend);
-}
-
-/* The block of pixels from `start` on, transposed; pixels past the end of the image are arbitrary. Asks for the
- * pixels `ahead` of these to be fetched meanwhile. */
-INLINE void load_block(bytes *block, const uint8_t *const *samples, size_t start, size_t total, size_t ahead)
-{
-    const size_t inside = total - start;
-    if (inside >= PIXELS_AT_ONCE) {
-        const size_t next = ahead < inside ? start + ahead : start;
-#pragma GCC unroll 16
-        for (int lane = 0; lane < LANES; lane++) {
-            __builtin_memcpy(&block[lane], samples[lane] + start, sizeof(bytes));
-            __builtin_prefetch(samples[lane] + next, 0, 2);
-        }
-    } else {
-        for (int lane = 0; lane < LANES; lane++) {
-            block[lane] = (bytes){0};
-            __builtin_memcpy(&block[lane], samples[lane] + start, inside);
-        }
-    }
-    transpose(block);
-}
-
-/* Pixels first ... first + count of images of `total` pixels each, as floats. */
-static void read_pixels(float *row, const uint8_t *const *samples, size_t first, size_t count, size_t total,
-                        float scale, float offset)
-{
-    const vec factor = splat(scale), addend = splat(offset);
-    for (size_t i = 0; i < count; i += PIXELS_AT_ONCE, row += PIXELS_AT_ONCE * LANES) {
-        const size_t wanted = count - i < PIXELS_AT_ONCE ? count - i : PIXELS_AT_ONCE;
-        bytes block[LANES];
-        load_block(block, samples, first + i, total, ROWS_AHEAD * count);
-        size_t piece = 0;
-        for (; 16 * piece + 16 <= wanted; piece++)
-#pragma GCC unroll 16
-            for (size_t j = 0; j < 16; j++)
-                store(row, 16 * piece + j, normalised(pixel_of(block, piece, j), factor, addend));
-        for (size_t j = 0; j < wanted % 16; j++)
-            store(row, 16 * piece + j, normalised(pixel_of(block, piece, j), factor, addend));
-    }
-}
-
-/* The same in two steps, for a reader who makes floats of a part of the row at a time: pixels becomes
- * [count rounded up to whole blocks][LANES] bytes, ... */
-static void transpose_pixels(uint8_t *pixels, const uint8_t *const *samples, size_t first, size_t count, size_t total)
-{
-    for (size_t i = 0; i < count; i += PIXELS_AT_ONCE) {
-        bytes block[LANES];
-        load_block(block, samples, first + i, total, ROWS_AHEAD * count);
-        for (size_t piece = 0; piece < sizeof(bytes) / 16; piece++)
-#pragma GCC unroll 16
-            for (size_t j = 0; j < 16; j += 16 / LANES, pixels += 16)
-                __builtin_memcpy(pixels, pixel_of(block, piece, j), 16);
-    }
-}
-
-/* ... and `count` of them become a row. */
-static void normalise_pixels(float *row, const uint8_t *pixels, size_t count, float scale, float offset)
-{
-    const vec factor = splat(scale), addend = splat(offset);
 #pragma GCC unroll 4
-    for (size_t i = 0; i < count; i++)
-        store(row, i, normalised(pixels + i * LANES, factor, addend));
+    for (int i = 0; i < 4; i++)
+        block[i] = settle(block[i]);
+}
+
+/* A block of which less than 16 bytes may be read. */
+__attribute__((noinline)) static void load_last_block(bytes *block, const uint8_t *const *images, size_t at,
+                                                    size_t readable)
+{
+    uint8_t copies[LANES][READER_BLOCK] = {{0}};
+    const uint8_t *copied[LANES];
+    for (size_t lane = 0; lane < LANES; lane++) {
+        __builtin_memcpy(copies[lane], images[lane] + at, readable);
+        copied[lane] = copies[lane];
+    }
+    load_block(block, copied, 0);
+}
+
+/* The block at pixel `at` of the images, counted from their first. Asks for those two rows further on to be fetched meanwhile, a
+ * cache line of each image at a time. */
+INLINE void read_block(bytes *block, const struct pixel_reader *r, size_t at)
+{
+    const size_t ahead = at + ROWS_AHEAD * r->count, total = (size_t)r->height * r->count;
+    if (at % CACHE_LINE < READER_BLOCK && ahead < total)
+        for (size_t lane = 0; lane < LANES; lane++)
+            __builtin_prefetch(r->samples[lane] + ahead, 0, 2);
+    if (total - at >= READER_BLOCK)
+        load_block(block, r->samples, at);
+    else
+        load_last_block(block, r->samples, at, total - at);
+}
+
+/* An image row as bytes. */
+static void transpose_row(const struct pixel_reader *r, int32_t row)
+{
+    uint8_t *to = reader_row(r, row);
+    for (size_t done = 0; done < r->count; done += READER_BLOCK, to += READER_BLOCK * LANES) {
+        bytes block[4];
+        read_block(block, r, (size_t)row * r->count + done);
+        __builtin_memcpy(to, block, sizeof block);
+    }
+}
+
+/* Where the reader stands, for an inner loop: `left` transposed pixels to go. */
+struct run {
+    const uint8_t *from;
+    float *to;
+    size_t left;
+    vec factor, addend;
+};
+
+INLINE struct run run_of(const struct pixel_reader *r)
+{
+    if (r->row >= r->end)
+        return (struct run){0};
+    return (struct run){reader_row(r, r->row) + r->done * LANES,
+                        r->ring + (size_t)(r->row % r->slots) * r->pitch + r->done * LANES, r->count - r->done,
+                        splat(r->scale), splat(r->offset)};
+}
+
+/* n pixels, if as many are left. */
+INLINE void read_on(struct run *run, const int n)
+{
+    if (n == 0 || run->left < (size_t)n)
+        return;
+#pragma GCC unroll 8
+    for (int i = 0; i < n; i++)
+        store(run->to, (size_t)i,
+              vec_fma(__builtin_convertvector((ivec)widen(run->from + i * LANES), vec), run->factor, run->addend));
+    run->from += n * LANES;
+    run->to += n * LANES;
+    run->left -= (size_t)n;
+}
+
+/* Notes how far it has come, and does the rest of the row if that is less than n pixels. */
+INLINE void stop_run(struct pixel_reader *r, struct run run, const int n)
+{
+    if (r->row >= r->end)
+        return;
+    if (run.left < (size_t)n)
+        while (run.left)
+            read_on(&run, 1);
+    r->done = r->count - run.left;
+    if (run.left == 0) {
+        r->row++;
+        r->done = 0;
+    }
+}
+
+/* All rows up to r->end as floats. */
+static void finish_rows(struct pixel_reader *r)
+{
+    while (r->row < r->end) {
+        struct run run = run_of(r);
+        while (run.left >= 4)
+            read_on(&run, 4);
+        stop_run(r, run, 4);
+    }
+}
+
+/* Pixels first ... first + count of a transposed row as floats. */
+static void normalise_pixels(float *to, const struct pixel_reader *r, int32_t row, size_t first, size_t count)
+{
+    struct run run = {reader_row(r, row) + first * LANES, to, count, splat(r->scale), splat(r->offset)};
+    while (run.left >= 8)
+        read_on(&run, 8);
+    while (run.left)
+        read_on(&run, 1);
 }

@@ -8,8 +8,11 @@
 #include <string.h>
 
 #include <omp.h>
+#include <sys/mman.h>
 
 #include "plan.h"
+
+#define HUGE_PAGE ((size_t)2 << 20)
 
 struct arena {
     char *base;
@@ -89,6 +92,31 @@ static void lay_out_tensors(const struct lenet_plan *plan, struct worker *w, str
     w->gradients = gradients;
 }
 
+/* Rows under an output row, and those that the next one needs besides. */
+static int32_t ring_slots(const struct lenet_layer *conv)
+{
+    return conv->kernel_height + (conv->stride < conv->kernel_height ? conv->stride : conv->kernel_height);
+}
+
+/* Everything that stays the same from part to part. */
+static void prepare_reader(const struct lenet_plan *plan, struct worker *w)
+{
+    const struct lenet_layer *first = &plan->layers[0];
+    const size_t lanes = (size_t)plan->kernels->lanes, channels = (size_t)first->channels;
+    const size_t border = (size_t)first->padding * channels;
+    struct pixel_reader *r = &w->reader;
+    r->lanes = plan->kernels->lanes;
+    r->height = first->height;
+    r->count = (size_t)first->width * channels;
+    r->scale = plan->scale;
+    r->offset = plan->offset;
+    if (!w->pixel_rows)
+        return;
+    r->slots = ring_slots(first);
+    r->pitch = (r->count + 2 * border) * lanes;
+    r->ring = w->pixel_rows + border * lanes;
+}
+
 static void lay_out_worker(const struct lenet_plan *plan, struct worker *w, struct arena *arena)
 {
     const size_t lanes = (size_t)plan->kernels->lanes;
@@ -106,12 +134,12 @@ static void lay_out_worker(const struct lenet_plan *plan, struct worker *w, stru
     found.work.lanes = take(arena, work_lanes, sizeof(float));
     if (plan->front) {
         const size_t row = (size_t)(first->width + 2 * first->padding) * (size_t)first->channels * lanes;
-        found.pixel_rows = take(arena, (size_t)first->kernel_height * row, sizeof(float));
-        found.held = take(arena, (size_t)first->kernel_height, sizeof(int32_t));
+        found.pixel_rows = take(arena, (size_t)ring_slots(first) * row, sizeof(float));
         found.zero_row = take(arena, row, sizeof(float));
         found.strip = take(arena, row, sizeof(float));
-        found.pixels = take(arena, row + 64 * lanes, sizeof(uint8_t));
     }
+    prepare_reader(plan, &found);
+    found.reader.pixels = take(arena, (size_t)first->height, reader_pitch(&found.reader));
     if (plan->pooled_front) {
         const int32_t reach = first->stride * plan->band_rows;  /* image rows from one band to the next */
         found.bands = boundary(plan, 1, 0);
@@ -131,6 +159,17 @@ static size_t worker_bytes(const struct lenet_plan *plan)
     struct arena counting = {NULL, 0};
     lay_out_worker(plan, NULL, &counting);
     return (counting.used + 4095) / 4096 * 4096;
+}
+
+/* In huge pages where the system has them: a part's activations alone are hundreds of small ones. */
+static void *allocate_pages(size_t bytes)
+{
+    void *memory = aligned_alloc(HUGE_PAGE, (bytes + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE);
+#if defined(MADV_HUGEPAGE)
+    if (memory)
+        madvise(memory, bytes, MADV_HUGEPAGE);  /* a wish: the result does not matter */
+#endif
+    return memory;
 }
 
 struct lenet_plan *lenet_plan_create(const struct lenet_layer *layers, int32_t count, float scale, float offset,
@@ -154,7 +193,7 @@ struct lenet_plan *lenet_plan_create(const struct lenet_layer *layers, int32_t c
         find_front(plan);
         const size_t each = worker_bytes(plan);
         plan->bytes = each * (size_t)threads;
-        plan->memory = aligned_alloc(4096, plan->bytes);
+        plan->memory = allocate_pages(plan->bytes);
         if (plan->memory) {
 #pragma omp parallel for num_threads(threads) schedule(static, 1)
             for (int32_t t = 0; t < threads; t++) {

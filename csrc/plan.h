@@ -12,11 +12,10 @@
 struct worker {
     struct tensor *activations, *gradients;
     struct workspace work;
-    float *pixel_rows;      /* kernel_height rows of the first convolution's input, ... */
-    int32_t *held;          /* ... which image rows they hold, ... */
-    float *zero_row;        /* ... and the row above and below the image */
-    uint8_t *pixels;        /* one image row, transposed, and ... */
-    float *strip;           /* ... a part of it as floats (front.c) */
+    struct pixel_reader reader;
+    float *pixel_rows;      /* the reader's ring: rows of the first convolution's padded input, and ... */
+    float *zero_row;        /* ... the row above and below the image */
+    float *strip;           /* a part of one (front.c) */
     struct tensor bands;    /* ring of gradient rows of the first convolution's output, where the front ends in a pooling */
     double seconds[LENET_PHASES];
     float *sums;            /* gradients of the group's parts, `parameters` floats each */

@@ -64,18 +64,20 @@ INLINE vec window_maximum(const struct tensor *x, size_t at, const struct window
     return best;
 }
 
-INLINE void pool_all(const struct tensor *y, const struct tensor *x, const float *parameters,
+INLINE void pool_all(const struct tensor *y_of, const struct tensor *x_of, const float *parameters,
                      const struct lenet_layer *layer, const struct window k, const int32_t kind)
 {
+    const struct tensor y = *y_of, x = *x_of;  /* see share_average */
     const size_t channels = (size_t)layer->channels;
-    for (int32_t oh = 0; oh < layer->out_height; oh++)
-        for (int32_t ow = 0; ow < layer->out_width; ow++) {
-            const size_t from = window_at(x, layer, oh, ow), to = tensor_at(y, oh) + (size_t)ow * channels;
+    const int32_t out_height = layer->out_height, out_width = layer->out_width;
+    for (int32_t oh = 0; oh < out_height; oh++)
+        for (int32_t ow = 0; ow < out_width; ow++) {
+            const size_t from = window_at(&x, layer, oh, ow), to = tensor_at(&y, oh) + (size_t)ow * channels;
             for (size_t c = 0; c < channels; c++) {
-                vec v = kind == LENET_MAX_POOL ? window_maximum(x, from + c, k) : window_average(x, from + c, k);
+                vec v = kind == LENET_MAX_POOL ? window_maximum(&x, from + c, k) : window_average(&x, from + c, k);
                 if (kind == LENET_SUBSAMPLE)
                     v = vec_fma(v, splat(parameters[c]), splat(parameters[channels + c]));
-                store(y->data, to + c, v);
+                store(y.data, to + c, v);
             }
         }
 }
@@ -131,30 +133,27 @@ INLINE void clear_from(const struct tensor *t, int32_t row, size_t column)
             store(t->data, tensor_at(t, row) + i, splat(0.0f));
 }
 
-/* Averages over windows that touch: every share is stored, times the derivative of the activation in front of the
- * pooling, whose output is x; the remainder is cleared. */
+/*
+ * Averages over windows that touch: every share is stored, times the derivative of the activation in front of the pooling, whose
+ * output is x; the remainder is cleared. Row by row, not window by window: memory likes to be walked along.
+ */
 INLINE void share_average(const struct tensor *dx, const struct tensor *dy, const struct tensor *x,
                           const struct lenet_layer *layer, const size_t K, const int32_t activation)
 {
-    const size_t channels = (size_t)layer->channels;
-    for (int32_t oh = 0; oh < layer->out_height; oh++)
-        for (int32_t ow = 0; ow < layer->out_width; ow++) {
-            const size_t from = tensor_at(dy, oh) + (size_t)ow * channels;
-            const size_t to = window_at(dx, layer, oh, ow), at = window_at(x, layer, oh, ow);
-            for (size_t c = 0; c < channels; c++) {
-                const vec d = load(dy->data, from + c) * (1.0f / (float)(K * K));
-#pragma GCC unroll 3
-                for (size_t kh = 0; kh < K; kh++)
-#pragma GCC unroll 3
-                    for (size_t kw = 0; kw < K; kw++) {
-                        vec y = activation == LENET_LINEAR ? d
-                              : load(x->data, at + kh * tensor_pitch(x) + kw * channels + c);
-                        store(dx->data, to + kh * tensor_pitch(dx) + kw * channels + c,
-                              activation == LENET_LINEAR ? d : derivative_times(d, y, activation));
-                    }
-            }
-        }
-    clear_from(dx, 0, (size_t)layer->out_width * K);
+    /* A copy: the compiler must think that a store to dx may change the layer. */
+    const size_t channels = (size_t)layer->channels, out_width = (size_t)layer->out_width;
+    for (int32_t ih = 0; ih < layer->out_height * (int32_t)K; ih++) {
+        const float *from = dy->data + tensor_at(dy, ih / (int32_t)K) * LANES;
+        const float *at = x->data + tensor_at(x, ih) * LANES;
+        float *to = dx->data + tensor_at(dx, ih) * LANES;
+        for (size_t ow = 0; ow < out_width; ow++, from += channels * LANES)
+            for (size_t kw = 0; kw < K; kw++, to += channels * LANES, at += channels * LANES)
+                for (size_t c = 0; c < channels; c++) {
+                    const vec d = load(from, c) * (1.0f / (float)(K * K));
+                    store(to, c, activation == LENET_LINEAR ? d : derivative_times(d, load(at, c), activation));
+                }
+    }
+    clear_from(dx, 0, out_width * K);
     clear_from(dx, layer->out_height * (int32_t)K, 0);
 }
 

@@ -37,7 +37,7 @@ SHAPES = [
 
 LIST = Path(__file__).parents[1] / "csrc" / "conv_shapes.inc"
 INSTANCES = [tuple(map(int, re.findall(r"\d+", row)))
-             for row in re.findall(r"^CONV_SHAPE\((.*?)\)", LIST.read_text(), re.MULTILINE)]
+             for row in re.findall(r"^(?:CONV|FIRST)_SHAPE\((.*?)\)", LIST.read_text(), re.MULTILINE)]
 """Kernel, stride, channels in and out of every shape that has code of its own."""
 
 
