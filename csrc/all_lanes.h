@@ -12,6 +12,7 @@
 #include "peak.h"
 #include "pool.h"
 #include "sums.h"
+#include "update.h"
 
 const struct lane_kernels ISA_TABLE = {
     .name = ISA_NAME,
@@ -36,6 +37,8 @@ const struct lane_kernels ISA_TABLE = {
     .softmax = softmax,
     .lane_sums = lane_sums,
     .add_quantised = add_quantised,
+    .descend = descend,
+    .sum_of_squares = sum_of_squares,
     .fma_chains = fma_chains,
     .chains = CHAINS,
 };

@@ -119,6 +119,10 @@ struct lane_kernels {
     /* sums.h */
     void (*lane_sums)(float *sums, const float *lanes, size_t count);
     void (*add_quantised)(int64_t *totals, int64_t *refused, const float *values, size_t count, float limit);
+    /* update.h */
+    void (*descend)(float *parameters, float *velocity, const int64_t *totals, size_t count,
+                    const struct lenet_descent *descent);
+    double (*sum_of_squares)(const int64_t *totals, size_t count, double unit);
     /* peak.h */
     float (*fma_chains)(size_t rounds);
     int32_t chains;

@@ -76,6 +76,18 @@ void lenet_plan_forward(struct lenet_plan *plan, int64_t *counts, float *logits,
  * taking them. A fresh plan does not. */
 void lenet_plan_profile(struct lenet_plan *plan, int32_t on, double *seconds);
 
+/* One step of gradient descent with momentum (update.h): totals are a step's sums over all ranks, times unit the gradient. */
+struct lenet_descent {
+    double unit;
+    float rate, momentum, weight_decay;
+    float shrink;       /* factor of the gradient; 1: none */
+    int32_t nesterov;
+};
+void lenet_descend(float *parameters, float *velocity, const int64_t *totals, int64_t count,
+                   const struct lenet_descent *descent, int32_t threads, int32_t isa);
+/* Of the values totals * unit. */
+double lenet_sum_of_squares(const int64_t *totals, int64_t count, double unit, int32_t isa);
+
 int32_t lenet_default_threads(void);
 
 /* What measurements need: floating-point operations a second of `threads` threads in independent fused multiply-adds,

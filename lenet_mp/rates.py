@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lenet_mp._native import c_layers, isa_index, lib
+from lenet_mp.descent import Momentum
 from lenet_mp.networks.geometry import Kind
 from lenet_mp.networks.normalization import scale_and_offset
-from lenet_mp.plan import COUNTS, GROUP_SIZE, QUANTUM, Plan
-from lenet_mp.training.optimizer import Momentum
+from lenet_mp.plan import COUNTS, GROUP_SIZE, Plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -96,7 +96,7 @@ class Workout:
         self._labels = rng.integers(0, network.classes, batch).astype(np.int32)
         self._starts = np.append(np.arange(0, batch, GROUP_SIZE), batch).astype(np.int32)
         self._parameters = network.initialise(0)
-        self._optimizer = Momentum(network.parameter_count, momentum=0.95, weight_decay=0.0)
+        self._optimizer = Momentum(network.parameter_count, momentum=0.95, weight_decay=0.0, threads=threads)
         self._totals = np.zeros(network.parameter_count + COUNTS, np.int64)
         self._counts = np.zeros(COUNTS, np.int64)
 
@@ -104,8 +104,7 @@ class Workout:
         """One step, from pixels to updated weights."""
         self.plan.step(self._parameters, self._addresses, self._labels, self._starts, limit=2.0**17,
                        totals=self._totals)
-        gradient = (self._totals[:-COUNTS] * QUANTUM).astype(np.float32)
-        self._optimizer.update(self._parameters, gradient, 1e-6)
+        self._optimizer.update(self._parameters, self._totals[:-COUNTS], 1e-6)
 
     def evaluate(self) -> None:
         """Forward and counts only."""

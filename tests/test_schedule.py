@@ -1,11 +1,9 @@
 """Learning rates by epoch."""
 
-import numpy as np
 import pytest
 
 from lenet_mp.errors import UsageError
 from lenet_mp.training.config import Config
-from lenet_mp.training.optimizer import Momentum, clip_norm
 from lenet_mp.training.schedule import ORIGINAL, Schedule, epochs_without_gain, learning_rates
 
 
@@ -80,32 +78,3 @@ def test_epochs_without_gain():
     assert epochs_without_gain([]) == 0
     assert epochs_without_gain(history(0.1, 0.3, 0.3, 0.2)) == 2
     assert epochs_without_gain([{"val_top1": None, "loss": loss} for loss in (3, 1, 2)]) == 1
-
-
-def test_clipping_keeps_the_direction():
-    """A gradient above the norm is scaled down to it; one below stays as it is, bit for bit."""
-    gradient = np.array([3, 4, 0], np.float32)
-    assert clip_norm(gradient, 5) == 5
-    assert gradient.tolist() == [3, 4, 0]
-    assert clip_norm(gradient, 1) == 5
-    # Two roundings, of the factor and of the product: one ulp of 0.8 is 2^-24.
-    assert np.abs(gradient - np.array([0.6, 0.8, 0])).max() <= 2.0**-24
-
-
-@pytest.mark.parametrize("nesterov", [False, True])
-@pytest.mark.parametrize("weight_decay", [0.0, 0.01])
-def test_momentum_follows_its_formula(weight_decay, nesterov):
-    """Three updates equal the formula in float64, to float32 rounding."""
-    rng = np.random.default_rng(0)
-    parameters = rng.normal(size=50).astype(np.float32)
-    expected, velocity = parameters.astype(np.float64), np.zeros(50)
-    optimizer = Momentum(50, momentum=0.9, weight_decay=weight_decay, nesterov=nesterov)
-    for _ in range(3):
-        gradient = rng.normal(size=50).astype(np.float32)
-        optimizer.update(parameters, gradient, 0.1)
-        decrease = weight_decay * 0.1 * expected + 0.1 * gradient
-        velocity = 0.9 * velocity - decrease
-        expected = expected + (0.9 * velocity - decrease if nesterov else velocity)
-    # At most eight roundings an update of values below 8, three updates: 24 halves of an ulp of 8 (2^-21).
-    assert np.abs(parameters - expected).max() < 24 * 2.0**-21
-    assert parameters.dtype == np.float32

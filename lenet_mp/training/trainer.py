@@ -98,7 +98,7 @@ class Trainer:
         self._counts = [0] * COUNTS
         self.profile = Profile()
         self.exchange = Exchange(self.plan, dataset.train, comm, config.batch_size, self.profile)
-        self.descent = Descent(config, network.parameter_count, self.loader.steps)
+        self.descent = Descent(config, network.parameter_count, self.loader.steps, threads)
         self._part = functools.lru_cache(maxsize=2)(
             lambda epoch, step: self.loader.part(epoch, step, comm.rank, comm.size)
         )

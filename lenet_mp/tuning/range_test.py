@@ -54,7 +54,7 @@ def run(world: Comm, config: Config, series: Sequence[float]) -> list[float]:
     trainer = make_trainer(world, replace(config, train_accuracy="running", schedule="constant", patience=0))
     trainer.dataset = replace(trainer.dataset, validation=None, test=None)
     trainer.config = replace(trainer.config, epochs=math.ceil(len(series) / trainer.loader.steps))
-    trainer.descent = _Rising(trainer.config, trainer.network.parameter_count, trainer.loader.steps, series)
+    trainer.descent = _Rising(trainer, series)
     watch = _Watch(len(series))
     # Divergence is what a range test is for: the rates from here on are too high.
     with contextlib.suppress(DivergenceError):
@@ -65,10 +65,10 @@ def run(world: Comm, config: Config, series: Sequence[float]) -> list[float]:
 class _Rising(Descent):
     """A descent whose rate follows a series, step by step over all epochs."""
 
-    def __init__(self, config: Config, parameter_count: int, steps: int, series: Sequence[float]) -> None:
-        super().__init__(config, parameter_count, steps)
+    def __init__(self, trainer: Trainer, series: Sequence[float]) -> None:
+        super().__init__(trainer.config, trainer.network.parameter_count, trainer.loader.steps, trainer.plan.threads)
         self._series = series
-        self._steps = steps
+        self._steps = trainer.loader.steps
 
     def rate(self, epoch: int, step: int, history: History) -> float:  # noqa: ARG002 - the series is fixed
         """Return the rate of a step."""
