@@ -60,19 +60,25 @@ def sweep(folder: Path) -> None:
 LARGEST_TEXT = 1 << 28
 
 
-def read(path: Path, largest: int = LARGEST_TEXT) -> bytes:
+def read(path: str | Path, largest: int = LARGEST_TEXT, *, follow_links: bool = True) -> bytes:
     """Return the bytes of a regular file; an ``OSError`` for anything else, which could make a reader wait for ever.
 
-    A file of more than ``largest`` bytes is an ``OSError`` too.
+    A file of more than ``largest`` bytes is an ``OSError`` too, and so is one that grows or shrinks meanwhile, and a
+    symbolic link unless ``follow_links``.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow_links else os.O_NOFOLLOW)
+    descriptor = os.open(path, flags)
     with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
         if status.st_size > largest:
             raise OSError(errno.EFBIG, f"it has more than {largest:,} bytes", str(path))
-        return file.read(largest + 1)
+        # No more is asked for than there should be: room for ``largest`` bytes takes longer to get than to fill.
+        data = file.read(status.st_size + 1)
+    if len(data) != status.st_size:
+        raise OSError(errno.EBUSY, "it is being written", str(path))
+    return data
 
 
 def make_folder(path: Path) -> Path:

@@ -43,6 +43,18 @@ def test_pixels_and_sums(tmp_path, workers):
             assert list(outcome.squares) == (wide**2).sum(axis=(0, 1)).tolist()
 
 
+@pytest.mark.parametrize("count", [3, 8, 60, 500])
+def test_all_processes_get_a_share(tmp_path, count):
+    """However few the files, none of three processes is left without any, or with twice as many as another."""
+    file = str(write_picture(tmp_path / "x.png"))
+    with DecodePool(DECODER, workers=3, slots=count) as pool:
+        pool.submit((number, file) for number in range(count))
+        shares = [sum(map(len, worker.unanswered)) for worker in pool._workers]
+        assert sum(shares) == count
+        assert max(shares) < 2 * min(shares) + 1
+        finish(pool, count)
+
+
 def test_a_bad_file_is_an_outcome(tmp_path):
     """A file that cannot be decoded has a reason, its neighbours none."""
     files = [write_picture(tmp_path / f"{number}.png", number) for number in range(5)]

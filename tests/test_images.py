@@ -1,5 +1,6 @@
 """Decoding of image files of all kinds, good and bad."""
 
+import io
 import os
 import socket
 import struct
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lenet_mp.data.images import MOST_PIXELS, Decoder, load_image, read_regular
+from lenet_mp.data.images import MOST_PIXELS, Decoder, load_image, read_image
 from lenet_mp.errors import DataError
 from tests.pictures import encoded, pixels
 
@@ -116,6 +117,52 @@ def test_large_jpeg_is_decoded_small(tmp_path):
     assert np.abs(load(tmp_path, encoded(turned, "JPEG", quality=95, exif=exif)) - full).mean() < 2
 
 
+@pytest.mark.parametrize("turn", [1, 6])
+@pytest.mark.parametrize("size", [(300, 300), (320, 200), (160, 190), (100, 159), (79, 80), (64, 1), (5, 7)])
+def test_reduced_scale_is_the_smallest_that_is_large_enough(tmp_path, monkeypatch, size, turn):
+    """A JPEG is decoded at the smallest of 1, 1/2, 1/4, 1/8 that leaves 1.25 times the target in both directions."""
+    stored, wanted = (400, 640), size if turn == 1 else size[::-1]
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    resize, seen = Image.Image.resize, []
+    monkeypatch.setattr(Image.Image, "resize", lambda self, *args: seen.append(self.size) or resize(self, *args))
+    load(tmp_path, encoded(np.zeros((*stored, 3), np.uint8), "JPEG", exif=exif), size=wanted)
+    room = min(have / (1.25 * want) for have, want in zip(stored, size, strict=True))
+    enough = [scale for scale in (8, 4, 2) if scale <= room]
+    expected = tuple(have // (enough or [1])[0] for have in (stored if turn == 1 else stored[::-1]))
+    assert seen == [expected[::-1]]
+
+
+@pytest.mark.parametrize("target", [200, 220, 256, 300, 400, 409, 500, 512, 600, 819, 900])
+def test_reduced_scale_aliases_less_than_pillows_hamming_filter(tmp_path, target):
+    """Where a zone plate is finer than the target can show, reduced decoding leaves less of it than Hamming's filter.
+
+    That filter is one of those that Pillow recommends for making images smaller. At just the target's size, without
+    the rest of 1.25 that is left to the filter, there would be half as much again (of 512).
+    """
+    side = 2048
+    distance = np.hypot(*(np.mgrid[0:side, 0:side] - side / 2))
+    plate = (127.5 + 110 * np.cos(np.pi / side * distance**2)).astype(np.uint8)
+    # In cycles a target pixel, the frequency at a distance d from the middle is d / side * side / target.
+    shown = np.hypot(*(np.mgrid[0:target, 0:target] - target / 2))
+    radius = shown * side / target
+    too_fine = (radius / target > 0.6) & (radius < side / 2)
+    data = encoded(np.repeat(plate[:, :, None], 3, axis=2), "JPEG", quality=95)
+    found = load(tmp_path, data, size=(target, target))[:, :, 0]
+    hamming = np.asarray(Image.fromarray(plate).resize((target, target), Image.Resampling.HAMMING))
+    assert found[too_fine].std() < hamming[too_fine].std()
+
+
+@pytest.mark.parametrize("options", [{}, {"subsampling": 2}, {"keep_rgb": True}])
+def test_grey_of_a_colour_jpeg_is_its_luma(tmp_path, options):
+    """One channel of a JPEG is its luma, taken from the file without decoding the colours, within JPEG's rounding."""
+    image = pixels(9) // 2 + 64  # muted, so that no colour is cut off at 0 or 255
+    data = encoded(image, "JPEG", quality=95, **options)
+    luma = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")) @ np.array([0.299, 0.587, 0.114])
+    # Red, green and blue are each rounded, by half a level at most, and their weights add up to 1.
+    assert np.abs(load(tmp_path, data, channels=1)[:, :, 0] - luma).max() <= 0.51
+
+
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "BMP", "WEBP", "PPM"])
 def test_truncated_files_are_errors(tmp_path, form):
     """A file cut anywhere is an error or gives the whole image's pixels, never grey rows."""
@@ -189,9 +236,9 @@ def test_links_can_be_refused(tmp_path):
     """A link that takes a checked file's place afterwards is not followed."""
     (tmp_path / "real").write_bytes(encoded(pixels(1)))
     (tmp_path / "link").symlink_to("real")
-    assert read_regular(tmp_path / "link") == read_regular(tmp_path / "real", follow_links=False)
+    assert read_image(tmp_path / "link") == read_image(tmp_path / "real", follow_links=False)
     with pytest.raises(DataError, match="cannot be read"):
-        read_regular(tmp_path / "link", follow_links=False)
+        read_image(tmp_path / "link", follow_links=False)
 
 
 def test_decoder_is_plain_data():

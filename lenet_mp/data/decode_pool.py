@@ -33,8 +33,10 @@ Task = tuple[int, str]  # slot, file
 Work = tuple["Decoder", int | None, int]  # what to decode to, JPEG quality, number of slots
 
 _TASKS_PER_MESSAGE = 16
+_MESSAGES_PER_WORKER = 4
+"""At least so many are made of what is submitted at once, as long as that suffices: all processes get their share."""
 # Enough for a process to keep busy while this one writes a shard.
-_MESSAGES_AHEAD = 8
+_MESSAGES_AHEAD = 16
 # The package may not be installed: the child gets this one's place explicitly.
 _START = "import sys; sys.path.insert(0, sys.argv[1]); from lenet_mp.data.decode_worker import main; main()"
 
@@ -112,8 +114,10 @@ class DecodePool:
     def submit(self, tasks: Iterable[Task]) -> None:
         """Queue files for decoding, each into its slot."""
         tasks = list(tasks)
-        for start in range(0, len(tasks), _TASKS_PER_MESSAGE):
-            self._waiting.append(tasks[start : start + _TASKS_PER_MESSAGE])
+        share = len(tasks) // (_MESSAGES_PER_WORKER * len(self._workers))
+        size = min(max(share, 1), _TASKS_PER_MESSAGE)
+        for start in range(0, len(tasks), size):
+            self._waiting.append(tasks[start : start + size])
         self._feed()
 
     def outcomes(self) -> list[Outcome]:
@@ -140,9 +144,11 @@ class DecodePool:
         os.close(self._memory)
 
     def _feed(self) -> None:
-        for worker in sorted(self._workers, key=lambda worker: len(worker.unanswered)):
-            while self._waiting and len(worker.unanswered) < _MESSAGES_AHEAD:
-                worker.send(self._waiting.popleft())
+        while self._waiting:
+            idlest = min(self._workers, key=lambda worker: len(worker.unanswered))
+            if len(idlest.unanswered) >= _MESSAGES_AHEAD:
+                return
+            idlest.send(self._waiting.popleft())
 
     def _bury(self, worker: _Worker) -> list[Outcome]:
         """Replace a dead process. Its oldest message holds the culprit: tried again one by one, or alone and so bad."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from lenet_mp.data import jpeg_store, moments
-from lenet_mp.data.images import Decoder, read_regular
+from lenet_mp.data.images import Decoder, read_image
 from lenet_mp.errors import DataError
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def _decode(decoder: Decoder, quality: int | None, slot: int, file: str, room: n
     _limit_seconds()
     digest = ""
     try:
-        data = read_regular(file, follow_links=False)
+        data = read_image(file, follow_links=False)
         digest = hashlib.sha256(data).hexdigest()
         picture = decoder.picture(data)
         stored = decoder.pixels(picture).reshape(-1)
