@@ -6,7 +6,8 @@
  *
  * Arrays are float32, C-contiguous, (N, H, W, C); weights are (KH, KW, C_in, C_out) followed by their C_out
  * biases. Outputs come first; gradients are named d + the thing and are overwritten, never added to.
- * Nothing here prints, exits or keeps a pointer after it returns, except a plan its own memory.
+ * Nothing here prints, exits or keeps a pointer after it returns, except a plan its own memory, and what a
+ * vanished file needs (lenet_mapped_watch).
  */
 
 enum lenet_constants {
@@ -96,3 +97,21 @@ int32_t lenet_default_threads(void);
 enum lenet_pass { LENET_PASS_FORWARD, LENET_PASS_INPUT, LENET_PASS_PARAMETERS };
 double lenet_fma_rate(int32_t threads, int32_t isa);
 double lenet_layer_seconds(const struct lenet_layer *layer, int32_t pass, int32_t isa);
+
+/* A mapped file, and how a process ends that touches a page of it which the file, having been cut short, has no longer
+ * (cut), or which the disk can not give (failed): text on stderr, exit code. */
+struct lenet_last_words {
+    const char *text;
+    int32_t code;
+};
+struct lenet_mapped {
+    uintptr_t begin, bytes;
+    const char *path;
+    struct lenet_last_words cut, failed;
+};
+/* Be prepared for that until lenet_mapped_forget of the number returned, or -1 where too many files are watched; file
+ * and what it points at must stay until then. Any thread may call them. SIGBUS from elsewhere goes where it went. */
+int32_t lenet_mapped_watch(const struct lenet_mapped *file);
+void lenet_mapped_forget(int32_t number);
+/* Before a process ends so, the code is written to this descriptor, one byte, and a moment given to who reads it. */
+void lenet_mapped_listen(int32_t descriptor);

@@ -29,7 +29,8 @@ class Batches:
 
     A split is opened at its first sample and released as soon as a call does not ask for it: streams read their
     shards from front to back, so it is not wanted again in that epoch, unless the end of one stream and the beginning
-    of another lie in it.
+    of another lie in it. What was read of it is known to be good only then, when its file is found unchanged:
+    ``DataError`` if not.
     """
 
     def __init__(self, splits: Sequence[Split]) -> None:
@@ -67,3 +68,4 @@ class Batches:
         for shard in set(self._images) - set(wanted):
             del self._images[shard]
             self._splits[shard].release()
+            self._splits[shard].check_unchanged()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from lenet_mp import bus_errors
 from lenet_mp.data.memory import make_ready
 from lenet_mp.data.safe_h5 import checked_dataset, safe_open
 from lenet_mp.errors import DataError
@@ -87,7 +88,9 @@ class MappedImages:
                 raise DataError(f"{self._path}: cannot be mapped ({error}); was it changed while in use?") from error
             if len(mapping) < self._offset + self._count:
                 raise DataError(f"{self._path}: became shorter while in use; copy it again")
-            self._pages = np.frombuffer(mapping, dtype=np.uint8)
+            pages = np.frombuffer(mapping, dtype=np.uint8)
+            bus_errors.watch(mapping, pages.ctypes.data, self._path)
+            self._pages = pages
         return self._pages
 
     def _make_ready(self, pages: np.ndarray) -> None:

@@ -10,6 +10,7 @@ import time
 import traceback
 from typing import TYPE_CHECKING
 
+from lenet_mp import bus_errors
 from lenet_mp.errors import LenetError
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def ending_together(comm: Comm, program: str) -> Iterator[None]:
         yield
         return
     faulthandler.enable()
+    bus_errors.speak_as(f"{_who(comm)}{program}", comm.abort)
     threading.excepthook = lambda failure: _end(comm, program, failure.exc_value or SystemExit(1))
     try:
         yield
@@ -61,7 +63,7 @@ def say(words: str) -> None:
 
 
 def _text(comm: Comm, program: str, error: BaseException) -> str:
-    who = f"[rank {comm.rank}] " if comm.rank else ""
+    who = _who(comm)
     if isinstance(error, LenetError):
         return f"{who}{program}: error: {error}"
     if isinstance(error, KeyboardInterrupt):
@@ -70,6 +72,10 @@ def _text(comm: Comm, program: str, error: BaseException) -> str:
         return f"[rank {comm.rank}] exits with {error.code} in {comm.phase}: all ranks end"
     trace = "".join(traceback.format_exception(error)).rstrip()
     return f"[rank {comm.rank}] fails in {comm.phase}: all ranks end\n{trace}"
+
+
+def _who(comm: Comm) -> str:
+    return f"[rank {comm.rank}] " if comm.rank else ""
 
 
 def exit_code(error: BaseException) -> int:

@@ -108,6 +108,7 @@ class RunRecorder:
         running = trainer.running
         self._console.advance(trainer.epoch + 1, running.samples, running.loss)
         if time.monotonic() - self._saved > self._save_every:
+            trainer.dataset.check_unchanged()  # no weights that come of half-written images
             self._save(trainer, best=False)
 
     def steps_done(self, trainer: Trainer) -> None:

@@ -221,8 +221,10 @@ class Trainer:
             recorder.step_done(self)
             self.profile.lap("records")
             if requested:
+                self.dataset.check_unchanged()
                 recorder.stopped(self)
                 return requested
+        self.dataset.check_unchanged()
         worked = self.running.samples - samples_before
         rate = round(worked / (time.monotonic() - start), 1) if worked else None
         recorder.steps_done(self)

@@ -1,0 +1,67 @@
+"""The end of a process whose mapped file is cut short: one line and exit code 3, not just "Bus error".
+
+The page is touched by C, so no exception can come of it; see ``csrc/mapped.c``.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from functools import cache
+from typing import TYPE_CHECKING
+
+from lenet_mp.errors import DataError, OutputError
+
+if TYPE_CHECKING:
+    import mmap
+    from collections.abc import Callable
+    from pathlib import Path
+
+_who = "lenet-mp"
+_end: Callable[[int], None] | None = None
+
+
+def speak_as(who: str, end: Callable[[int], None] | None = None) -> None:
+    """Let the line of files that are mapped from now on begin with ``who``: a command, perhaps with its rank.
+
+    ``end``, called in a thread with the exit code, ends the other ranks too.
+    """
+    global _who, _end
+    _who, _end = who, end
+
+
+def watch(mapping: mmap.mmap, address: int, path: Path) -> None:
+    """Be prepared for the loss of a file's pages as long as ``mapping`` of it, which is at ``address``, exists."""
+    from lenet_mp._kernels import ffi, lib  # noqa: PLC0415 - OpenMP reads its environment when this is loaded
+
+    if _end:
+        _listen(_end)
+    words = [
+        f"{_who}: error: {path}: was cut short while in use; copy or prepare it again, then resume\n",
+        f"{_who}: error: {path}: cannot be read any more; check the disk, then resume\n",
+    ]
+    cut, failed = (ffi.new("char[]", text.encode(errors="backslashreplace")) for text in words)
+    name = ffi.new("char[]", os.fsencode(path))
+    ends = (cut, DataError.exit_code), (failed, OutputError.exit_code)
+    file = ffi.new("struct lenet_mapped *", (address, len(mapping), name, *ends))
+    number = lib.lenet_mapped_watch(file)
+    if number >= 0:
+        # The finalizer keeps what C points at.
+        weakref.finalize(mapping, _forget, number, file, name, cut, failed).atexit = False
+
+
+@cache
+def _listen(end: Callable[[int], None]) -> None:
+    """Start a thread that hears of this process's end and ends the others: by then it is too late for exceptions."""
+    from lenet_mp._kernels import lib  # noqa: PLC0415 - see above
+
+    hears, tells = os.pipe()
+    threading.Thread(target=lambda: end(os.read(hears, 1)[0]), name="bus errors", daemon=True).start()
+    lib.lenet_mapped_listen(tells)
+
+
+def _forget(number: int, *_: object) -> None:
+    from lenet_mp._kernels import lib  # noqa: PLC0415 - see above
+
+    lib.lenet_mapped_forget(number)

@@ -1,0 +1,121 @@
+"""A mapped file that is cut short, or that the disk cannot give: one line, exit code 3 or 74, for every rank."""
+
+import signal
+import subprocess
+import sys
+
+import programs
+import pytest
+import small_data
+from programs import needs_mpi
+
+from lenet_mp.training import checkpoint
+
+TOUCH = """
+import mmap, os, signal, sys
+from pathlib import Path
+from lenet_mp.data.pixels import MappedImages
+path, what = Path(sys.argv[1]), sys.argv[2]
+path.write_bytes(bytes(40_960))
+images = MappedImages(path, (10, 64, 64, 1), 0, keep=True)
+pixels = images.array()
+assert pixels.sum() == 0
+if what == "cut":
+    os.truncate(path, 8192)
+elif what == "lost":  # the file that the name leads to has all its bytes; those that are mapped do not come
+    path.rename(path.with_name("mapped"))
+    path.write_bytes(bytes(40_960))
+    os.truncate(path.with_name("mapped"), 8192)
+elif what == "another":
+    del pixels
+    images = None  # its mapping is gone, and perhaps this one has its address
+    with path.open("rb") as file:
+        mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    os.truncate(path, 0)
+    mapping[0]
+elif what == "sent":
+    os.kill(os.getpid(), signal.SIGBUS)
+pixels[9].sum()
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "code", "words"),
+    [
+        ("nothing", 0, ""),
+        ("cut", 3, "lenet-mp: error: {}: was cut short while in use; copy or prepare it again"),
+        ("lost", 74, "lenet-mp: error: {}: cannot be read any more; check the disk"),
+        ("another", -signal.SIGBUS, ""),
+        ("sent", -signal.SIGBUS, ""),
+    ],
+)
+def test_pages_that_are_gone(tmp_path, what, code, words):
+    """Our own mapped files get one line and a code; bus errors from elsewhere stay what they were."""
+    path = tmp_path / "shard é"
+    done = subprocess.run([sys.executable, "-c", TOUCH, path, what], capture_output=True, check=False, timeout=60)
+    assert done.returncode == code
+    assert done.stderr.decode().startswith(words.format(path))
+    assert done.stderr.count(b"\n") == (1 if words else 0)
+
+
+TRAIN = """
+import os, sys
+from pathlib import Path
+from lenet_mp import train
+from lenet_mp.parallel import comm
+from lenet_mp.plan import Plan
+
+data, epoch_steps, calls = Path(sys.argv[1]), 5, []
+real = Plan.step
+rank = os.environ.get("PMI_RANK") or os.environ.get("OMPI_COMM_WORLD_RANK") or "0"
+
+def step(self, *arguments, **options):
+    calls.append(1)
+    # In the second epoch, when the images of the step are mapped; by the rank that has the number, on its own copy.
+    if len(calls) == epoch_steps + 3 and os.environ.get("CUT_BY", "0") == rank:
+        for shard in data.glob("[0-9].h5"):
+            os.truncate(shard, 4096)
+    return real(self, *arguments, **options)
+
+Plan.step = step
+sys.exit(train.main(["--data", str(data), *sys.argv[2:]]))
+"""
+
+
+@pytest.fixture
+def place(tmp_path):
+    small_data.write_shards(tmp_path / "data")
+    small_data.write_model(tmp_path / "small.toml")
+    return tmp_path
+
+
+def cut_while_training(place, **options):
+    arguments = ["--model", place / "small.toml", "--batch-size", 40, "--lr", "0.002", "--epochs", 3]
+    arguments += ["--progress", "off", "--out", place / "run"]
+    return programs.run("-c", TRAIN, place / "data", *arguments, **options)
+
+
+def assert_told_and_nothing_lost(place, done, rank=""):
+    assert done.returncode == 3, done.stderr
+    assert f"{rank}lenet-mp train: error: {place / 'data'}" in done.stderr
+    assert ": was cut short while in use" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Bus error" not in done.stderr
+    kept = checkpoint.load(place / "run" / "last.ckpt")
+    assert (kept.epoch, kept.step) == (1, 0)
+    small_data.write_shards(place / "data")
+    resumed = programs.train("--resume", place / "run", "--progress", "off")
+    assert resumed.returncode == 0, resumed.stderr
+
+
+def test_a_shard_cut_short_in_mid_epoch(place):
+    """Training ends with the file's name and code 3; its checkpoint is whole, and from it the run goes on."""
+    assert_told_and_nothing_lost(place, cut_while_training(place))
+
+
+@needs_mpi
+@pytest.mark.parametrize("rank", [0, 1])
+def test_all_ranks_leave(place, rank):
+    """Under MPI whichever rank touches the hole says so, and all end with that code."""
+    done = cut_while_training(place, ranks=3, CUT_BY=rank)
+    assert_told_and_nothing_lost(place, done)
