@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from lenet_mp.data.lists import Collection, Problem
     from lenet_mp.data.manifest import Manifest
     from lenet_mp.data.preparation import Result
+    from lenet_mp.data.samples import Collection, Problem
     from lenet_mp.parallel.comm import Comm
 
 FREE_REJECTIONS = 10

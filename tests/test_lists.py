@@ -147,13 +147,46 @@ def test_classes_file(tmp_path, text, names):
         ("0 a\n2 b\n", "number 1 is missing"),
         ("0 a\n0 b\n", "number 1 is missing"),
         ("a\nb\na\n", "class 'a' is there twice"),
+        ("".join(f"c{number % 60_000}\n" for number in range(65_536)), "class 'c0' is there twice"),
+        ("".join(f"c{number}\n" for number in range(65_537)), "65,537 classes, more than the 65,536"),
+        ("a\n" + "b" * 1001, "the class name 'bbb.*' is longer than 1,000 characters"),
+        ("a\x85b\nc", "the class name 'a.x85b' is no line of text"),
     ],
+    ids=lambda text: text[:20],
 )
 def test_bad_classes_file(tmp_path, text, reason):
-    """An empty file, missing numbers and repeated names are errors that name the file."""
+    """An empty file, missing numbers, repeated names, too many and unprintable ones are errors that name the file."""
     (tmp_path / "classes.txt").write_text(text)
     with pytest.raises(DataError, match=rf"classes.txt: {reason}"):
         read_classes(tmp_path / "classes.txt")
+
+
+def test_any_number_of_digits(tmp_path):
+    """Numbers in names are compared as numbers even where no integer type holds them."""
+    short, long = "n" + "9" * 5000, "n1" + "0" * 5000
+    assert natural_order([long, short, "n1", "n01"]) == ("n01", "n1", short, long)
+    (tmp_path / "classes.txt").write_text(f"{'9' * 500} a\n1 b\n")
+    assert len(read_classes(tmp_path / "classes.txt")[0]) == 502
+
+
+def test_too_many_classes(tmp_path):
+    """A list whose last column is no class, but different in every line, is told before anything is numbered."""
+    with pytest.raises(DataError, match=r"the lists: 65,537 classes, more than the 65,536 .* are these classes\?"):
+        read(tmp_path, "".join(f"a x{number}\n" for number in range(65_537)))
+
+
+def test_a_line_of_very_many_words(tmp_path):
+    """A line of a megabyte of blanks, beside class names with blanks, takes time in proportion to its length."""
+    (tmp_path / "classes.txt").write_text("big dog\ncat\n")
+    found = read(tmp_path, f"{'x ' * 500_000}big dog\n")
+    assert found.samples["train"][0].label == 0
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_line_ends(tmp_path, end):
+    """Lines may end as on any system; a carriage return among ordinary line ends belongs to the name."""
+    assert pairs(read(tmp_path, f"a 0{end}b 1{end}".encode())) == [("a", 0), ("b", 1)]
+    assert pairs(read(tmp_path, b"a\rb 0\nc 1\n")) == [("a\rb", 0), ("c", 1)]
 
 
 def test_classes_beside_the_list(tmp_path):
@@ -293,6 +326,17 @@ def test_one_image_a_class_goes_into_training(tmp_path):
     found = read_folders(tmp_path, (80, 20, 0), seed=0)
     assert len(found.samples["train"]) == 4
     assert "test" not in found.samples
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("two\nlines", "is no line of text"), ("cat ", "class 'cat' is there twice")]
+)
+def test_folders_that_cannot_be_class_names(tmp_path, name, reason):
+    """A folder whose name cannot stand in classes.txt, or is another's but for a blank, is told."""
+    for folder in (name, "cat", "dog"):
+        write_picture(tmp_path / folder / "x.png")
+    with pytest.raises(DataError, match=reason):
+        read_folders(tmp_path, (80, 10, 10), seed=0)
 
 
 @pytest.mark.parametrize("names", [(), ("train", "val"), ("Train", "Test")])

@@ -317,6 +317,18 @@ def test_bad_manifests(tmp_path, field, value):
         shards.open_dataset(tmp_path)
 
 
+def test_a_manifest_of_millions_of_classes(tmp_path):
+    """Names beyond what there may be are told at once, and not carried into every list, plot and checkpoint."""
+    write_ours(tmp_path)
+    made = manifest.load(tmp_path)
+    names = tuple(f"class {number}" for number in range(1_000_000))
+    (tmp_path / "manifest.json").write_bytes(replace(made, class_names=names).encode())
+    with pytest.raises(DataError, match=r"manifest.json: class_names: 1,000,000 classes, more than the 65,536"):
+        shards.open_dataset(tmp_path)
+    (tmp_path / "manifest.json").write_bytes(replace(made, class_names=names[:65_536]).encode())
+    assert shards.open_dataset(tmp_path).classes == 65_536
+
+
 @pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "null", '{"format": "lenet_mp data set"', "\xff\xfe"])
 def test_damaged_manifests(tmp_path, text):
     """A cut, nested or foreign manifest is an error, not a folder of the original's."""

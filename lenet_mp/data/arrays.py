@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lenet_mp.data import manifest
+from lenet_mp.data import classes, manifest
 from lenet_mp.data.folders import shuffled
 from lenet_mp.data.manifest import Manifest
 from lenet_mp.data.shard_file import Split
@@ -156,7 +156,12 @@ def _checked(given: Mapping[str, Samples | None]) -> dict[str, tuple[Pixels, Lab
 
 def _class_names(given: Sequence[str], labels: Sequence[Labels]) -> tuple[str, ...]:
     needed = 1 + max(int(numbers.max()) for numbers in labels)
+    if needed > classes.MOST_CLASSES:
+        raise ArrayError(f"labels: expected classes from 0 to {classes.MOST_CLASSES - 1:,}, got {needed - 1:,}")
     names = tuple(map(str, given)) or tuple(map(str, range(needed)))
+    wrong = classes.fault(names)
+    if wrong:
+        raise ArrayError(f"class_names: {wrong}")
     if len(names) < needed:
         raise ArrayError(f"class_names: expected a name for each of {needed} classes, got {len(names)}")
     return names

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 
 from lenet_mp.data import classes
 from lenet_mp.data.images import LARGEST_FILE
-from lenet_mp.data.lists import Problem
+from lenet_mp.data.samples import Problem
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from lenet_mp.data.lists import Collection, Sample
+    from lenet_mp.data.samples import Collection, Sample
 
 def resolve(collection: Collection, root: Path, *, allow_outside: bool = False) -> None:
     """Find every sample's file under `root`; samples without a usable one become problems.

@@ -6,8 +6,8 @@ import hashlib
 import os
 from typing import TYPE_CHECKING, TypeVar
 
-from lenet_mp.data.classes import natural_key
-from lenet_mp.data.lists import Collection, Sample
+from lenet_mp.data.classes import fault, natural_key
+from lenet_mp.data.samples import Collection, Sample
 from lenet_mp.errors import DataError
 
 if TYPE_CHECKING:
@@ -50,16 +50,20 @@ def read_folders(root: Path, shares: Sequence[float], seed: int) -> Collection:
         entries = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and entry.name[0] != ".")
     except OSError as error:
         raise DataError(f"{root}: cannot be read ({error.strerror}); give a folder of class folders") from error
-    names = tuple(sorted(entries, key=natural_key))
+    folders = sorted(entries, key=natural_key)
+    names = tuple(name.strip(" ") for name in folders)
     if not names:
         raise DataError(f"{root}: has no class folders; give a folder with one folder a class")
     if {name.lower() for name in names} <= _SPLIT_NAMES:
         raise DataError(f"{root}: its folders {', '.join(names)} look like splits, not classes; give lists")
+    wrong = fault(names)
+    if wrong:
+        raise DataError(f"{root}: {wrong}")
     collection = Collection({"train": [], "validation": [], "test": []}, names)
     others = dealt = 0
     quota = [0, 0]
-    for label, name in enumerate(names):
-        images, ignored = _images_below(root, name)
+    for label, folder in enumerate(folders):
+        images, ignored = _images_below(root, folder)
         others += ignored
         dealt += len(images)
         # Shares of the images so far, less what was dealt: right in the sum even where a class has three images.
@@ -68,7 +72,7 @@ def read_folders(root: Path, shares: Sequence[float], seed: int) -> Collection:
         validation = min(max(wanted[0], 0), room)
         test = min(max(wanted[1], 0), room - validation)
         quota = [quota[0] + validation, quota[1] + test]
-        samples = [Sample(path, label, path) for path in shuffled(images, seed, name)]
+        samples = [Sample(path, label, path) for path in shuffled(images, seed, folder)]
         collection.samples["validation"] += samples[:validation]
         collection.samples["test"] += samples[validation : validation + test]
         collection.samples["train"] += samples[validation + test :]

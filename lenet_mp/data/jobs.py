@@ -22,7 +22,7 @@ from lenet_mp.errors import OutputError, UsageError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from lenet_mp.data.lists import Collection, Sample
+    from lenet_mp.data.samples import Collection, Sample
 
 _OURS = re.compile(r"(0|[1-9][0-9]*|data)\.h5|\.[^/]*\.tmp[^/]*")
 _HEADER_BYTES = 65_536

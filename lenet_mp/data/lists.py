@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 from lenet_mp import files
 from lenet_mp.data import classes
-from lenet_mp.data.shard_file import MOST_CLASSES
+from lenet_mp.data.samples import Collection, Problem, Sample
 from lenet_mp.errors import DataError
 
 if TYPE_CHECKING:
@@ -23,61 +23,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _NUMBER = re.compile(r"[+-]?[0-9]{1,18}")
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Something that cannot be used: where it stands (``train.txt:17``, or a path) and why."""
-
-    where: str
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.where}: {self.reason}"
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One image of a split.
-
-    Attributes
-    ----------
-    path : as the list gives it, or relative to the class folders' folder
-    label : the class, from 0
-    where : the list and line (or the path) that says so
-    file : the file to open, once :func:`lenet_mp.data.checks.resolve` found it
-    stamp : its size in bytes and time of change in nanoseconds
-    """
-
-    path: str
-    label: int
-    where: str
-    file: str = ""
-    stamp: tuple[int, int] = (0, 0)
-
-    def problem(self, reason: str) -> Problem:
-        """Say why this sample cannot be used."""
-        return Problem(self.where, reason if self.where == self.path else f"{self.path}: {reason}")
-
-
-@dataclass
-class Collection:
-    """All samples of a data set to be, by split, and what was found while they were gathered.
-
-    Attributes
-    ----------
-    samples : by split, "train" first
-    class_names : the position is the label
-    named : whether the user named the classes, so that one may be empty
-    problems : samples that cannot be used
-    notices : worth knowing, nothing to stop for
-    """
-
-    samples: dict[str, list[Sample]]
-    class_names: tuple[str, ...]
-    named: bool = True
-    problems: list[Problem] = field(default_factory=list)
-    notices: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +37,13 @@ class _Line:
     @property
     def where(self) -> str:
         return f"{self.name}:{self.number}"
+
+
+class _Blanked(NamedTuple):
+    """Class names with blanks, and the most blanks that any of them has."""
+
+    names: frozenset[str]
+    most: int
 
 
 def read_lists(paths: Mapping[str, Path], *, classes_file: Path | None = None) -> Collection:
@@ -115,7 +67,8 @@ def read_lists(paths: Mapping[str, Path], *, classes_file: Path | None = None) -
         classes_file = beside
     known = classes.read_classes(classes_file) if classes_file else ()
     collection = Collection({split: [] for split in paths}, known, named=bool(known))
-    blanked = frozenset(name for name in known if " " in name)
+    names = frozenset(name for name in known if " " in name)
+    blanked = _Blanked(names, max((name.count(" ") for name in names), default=0))
     lines = [line for split, path in paths.items() for line in _lines(path, split, collection)]
     pairs = [(line, *pair) for line in lines if (pair := _split(line, blanked, collection))]
     labels = _labels(pairs, collection)
@@ -136,15 +89,16 @@ def _lines(path: Path, split: str, collection: Collection) -> list[_Line]:
     if data.startswith(b"\xef\xbb\xbf"):
         data = data[3:]
         collection.notices.append(f"{path.name}: byte-order mark ignored")
-    if b"\r\n" in data:
-        data = data.replace(b"\r\n", b"\n")
-        collection.notices.append(f"{path.name}: Windows line ends accepted")
+    for line_end, whose in ((b"\r\n", "Windows"), (b"\r", "old Macintosh")):
+        if line_end in data and (whose == "Windows" or b"\n" not in data):
+            data = data.replace(line_end, b"\n")
+            collection.notices.append(f"{path.name}: {whose} line ends accepted")
     texts = data.decode("utf-8", errors="surrogateescape").split("\n")
     numbered = ((number, text.strip(" ")) for number, text in enumerate(texts, start=1))
     return [_Line(split, path.name, number, text) for number, text in numbered if text and text[0] != "#"]
 
 
-def _split(line: _Line, blanked: frozenset[str], collection: Collection) -> tuple[str, str] | None:
+def _split(line: _Line, blanked: _Blanked, collection: Collection) -> tuple[str, str] | None:
     """Path and class of a line, or None after noting what is wrong with it."""
     text = line.text
     path, _, word = _cut(text, blanked)
@@ -166,12 +120,12 @@ def _split(line: _Line, blanked: frozenset[str], collection: Collection) -> tupl
     return None
 
 
-def _cut(text: str, blanked: frozenset[str]) -> tuple[str, str, str]:
+def _cut(text: str, blanked: _Blanked) -> tuple[str, str, str]:
     """Cut at the last blank, or before the longest known class name with blanks that ends the line."""
     words = text.split(" ")
-    for start in range(1, len(words) - 1 if blanked else 0):
+    for start in range(max(1, len(words) - 1 - blanked.most), len(words) - 1):
         name = " ".join(words[start:])
-        if name in blanked:
+        if name in blanked.names:
             return " ".join(words[:start]), " ", name
     return text.rpartition(" ")
 
@@ -191,6 +145,9 @@ def _labels(pairs: Iterable[tuple[_Line, str, str]], collection: Collection) -> 
             collection.class_names = tuple(str(label) for label in range(largest + 1))
         else:
             collection.class_names = classes.natural_order(set(words) - numeric)
+            fault = classes.fault(collection.class_names)
+            if fault:
+                raise DataError(f"the lists: {fault}")
             numbers = {name: label for label, name in enumerate(collection.class_names)}
             table = {word: numbers.get(word, _STRANGER.format("name")) for word in words}
     for line, _, word in pairs:
@@ -205,7 +162,7 @@ _STRANGER = "is not a {0}, as most lines give; use one kind, or list the classes
 
 def _number(word: str) -> int | str:
     label = int(word)
-    if not 0 <= label < MOST_CLASSES:
+    if not 0 <= label < classes.MOST_CLASSES:
         return "is out of range; number the classes from 0 on"
     return label
 

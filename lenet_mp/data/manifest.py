@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lenet_mp import files
+from lenet_mp.data import classes
 from lenet_mp.errors import DataError
 
 if TYPE_CHECKING:
@@ -109,6 +110,9 @@ def _parsed(document: Any, path: Path) -> Manifest:
     _require(order in CHANNEL_ORDERS[shape[2]], path, "channel_order")
     names = document.get("class_names")
     _require(_is_list(names, str) and len(names) > 0, path, "class_names")
+    wrong = classes.fault(names)
+    if wrong:
+        raise DataError(f"{path}: class_names: {wrong}")
     entries = document.get("shards")
     _require(_is_list(entries, dict) and len(entries) > 0, path, "shards")
     _require(isinstance(document.get("options"), dict), path, "options")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from lenet_mp.data.jobs import Job, Options
     from lenet_mp.data.journal import FileRecord
-    from lenet_mp.data.lists import Sample
+    from lenet_mp.data.samples import Sample
 
 _MOST_DUPLICATES = 1000
 

@@ -10,9 +10,9 @@ from lenet_mp.data import classes, manifest
 from lenet_mp.data import journal as journals
 from lenet_mp.data.jobs import check_space, claim, job_digest, plan
 from lenet_mp.data.journal import FileRecord, Journal
-from lenet_mp.data.lists import Problem
 from lenet_mp.data.manifest import Manifest
 from lenet_mp.data.passport import passport
+from lenet_mp.data.samples import Problem
 from lenet_mp.data.shard_making import make_files
 from lenet_mp.errors import DataError, OutputError
 from lenet_mp.files import make_folder, output_error, write_atomically
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lenet_mp.data.jobs import Job, Options
-    from lenet_mp.data.lists import Collection
+    from lenet_mp.data.samples import Collection
     from lenet_mp.parallel.comm import Comm
 
 @dataclass

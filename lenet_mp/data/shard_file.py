@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lenet_mp.data.classes import MOST_CLASSES
 from lenet_mp.data.jpeg_store import EncodedImages
 from lenet_mp.data.pixels import LoadedImages, MappedImages
 from lenet_mp.data.safe_h5 import checked_dataset, is_contiguous, safe_open
@@ -26,8 +27,6 @@ FORMAT_ATTRIBUTE = "lenet_mp_format"
 FORMAT = 1
 SUFFIXES = {"train": "train", "validation": "val", "test": "test"}
 """Split to ending of its datasets' names: ``image_train``, ``label_train``, ``image_val``, ..."""
-MOST_CLASSES = 65_536
-"""A label beyond that is a mistake, and a table of so many names would be one too."""
 
 _IMAGE_AXES = 4  # N, H, W, C
 _CHANNELS = (1, 3)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lenet_mp.data.decode_worker import Outcome
     from lenet_mp.data.jobs import Job, Options
     from lenet_mp.data.journal import Journal
-    from lenet_mp.data.lists import Collection, Problem, Sample
+    from lenet_mp.data.samples import Collection, Problem, Sample
     from lenet_mp.data.shard_writer import Block
 
     Decoded = tuple[Sequence[Sample], list[Outcome], np.ndarray]
