@@ -36,6 +36,7 @@ class Batches:
     def __init__(self, splits: Sequence[Split]) -> None:
         self._splits = splits
         self._images: dict[int, NDArray[np.uint8]] = {}
+        self._fetched: set[int] = set()
 
     def gather(self, shards: NDArray[np.int64], rows: NDArray[np.int64]) -> Batch:
         """Return the samples at ``rows`` (n,) of the splits numbered ``shards`` (n,)."""
@@ -54,14 +55,19 @@ class Batches:
         """Begin to fetch those of ``shards`` that are not open, in the background."""
         for shard in set(np.unique(shards).tolist()) - set(self._images):
             self._splits[shard].prefetch()
+            self._fetched.add(shard)
 
     def release(self) -> None:
-        """Let go of all splits; the next call opens what it needs."""
+        """Let go of all splits, those too that were only fetched; the next call opens what it needs."""
         self._release_all_but([])
+        for shard in self._fetched:
+            self._splits[shard].release()
+        self._fetched.clear()
 
     def _open(self, shard: int) -> NDArray[np.uint8]:
         if shard not in self._images:
             self._images[shard] = self._splits[shard].images
+            self._fetched.discard(shard)
         return self._images[shard]
 
     def _release_all_but(self, wanted: list[int]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import mmap
+import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Protocol
 
@@ -63,6 +64,8 @@ class MappedImages:
         self._count = math.prod(shape)
         self._keep = keep
         self._pages: np.ndarray | None = None
+        self._mapping = threading.Lock()
+        self._pending: Future[None] | None = None
 
     def array(self) -> Pixels:
         """Images as a read-only view of the page cache."""
@@ -71,31 +74,44 @@ class MappedImages:
 
     def prefetch(self) -> None:
         """Read the file's pages and enter them into the page table, in the background."""
-        if self._pages is None:
-            _BACKGROUND.submit(self._make_ready, self._mapped())
+        if self._pages is None and self._pending is None:
+            self._pending = _BACKGROUND.submit(self._make_ready)
 
     def release(self) -> None:
         """Let go of the mapping unless it is to be kept; the pages stay cached as long as there is room."""
-        if not self._keep:
+        if self._pending:
+            self._pending.cancel()  # it was wanted sooner than the thread came to it
+            self._pending = None
+        if not self._keep and self._pages is not None:
+            _BACKGROUND.submit(_unmap, self._pages)
             self._pages = None
 
     def _mapped(self) -> np.ndarray:
-        if self._pages is None:
-            try:
-                with self._path.open("rb") as file:
-                    mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            except (OSError, ValueError) as error:
-                raise DataError(f"{self._path}: cannot be mapped ({error}); was it changed while in use?") from error
-            if len(mapping) < self._offset + self._count:
-                raise DataError(f"{self._path}: became shorter while in use; copy it again")
-            pages = np.frombuffer(mapping, dtype=np.uint8)
-            bus_errors.watch(mapping, pages.ctypes.data, self._path)
-            self._pages = pages
-        return self._pages
+        with self._mapping:
+            if self._pages is None:
+                self._pages = self._map()
+            return self._pages
 
-    def _make_ready(self, pages: np.ndarray) -> None:
-        with contextlib.suppress(OSError), self._path.open("rb") as file:  # it was only advice
-            make_ready(pages, file.fileno())
+    def _map(self) -> np.ndarray:
+        try:
+            with self._path.open("rb") as file:
+                mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except (OSError, ValueError) as error:
+            raise DataError(f"{self._path}: cannot be mapped ({error}); was it changed while in use?") from error
+        if len(mapping) < self._offset + self._count:
+            raise DataError(f"{self._path}: became shorter while in use; copy it again")
+        pages = np.frombuffer(mapping, dtype=np.uint8)
+        bus_errors.watch(mapping, pages.ctypes.data, self._path)
+        return pages
+
+    def _make_ready(self) -> None:
+        # Mapped here and not by who will want them: to begin a mapping waits until no other is being made ready.
+        with contextlib.suppress(DataError, OSError), self._path.open("rb") as file:  # it was only advice
+            make_ready(self._mapped(), file.fileno())
+
+
+def _unmap(_pages: np.ndarray) -> None:
+    """Hold the last reference to a mapping, if nobody has a view of it: to end it waits as to begin it does."""
 
 
 class LoadedImages:

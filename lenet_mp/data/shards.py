@@ -7,6 +7,7 @@ program's: ``0.h5``, ``1.h5``, ... and ``data.h5``, no attributes, channels in O
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +69,11 @@ class Dataset:
     def classes(self) -> int:
         """Number of classes."""
         return len(self.class_names)
+
+    def has_room_for(self, shards: int) -> bool:
+        """Whether so many training shards at once take at most half of the memory that is free."""
+        largest = max(split.count for split in self.train) * math.prod(self.image_shape)
+        return 2 * shards * largest <= available_bytes()
 
     def check_unchanged(self) -> None:
         """Raise ``DataError`` if one of the files is no longer the one that was opened; costs one ``stat`` a file."""

@@ -79,5 +79,9 @@ class Exchange:
         return Sums(totals[:-COUNTS], counts, int(self._buffer[-2]))
 
     def prefetch(self, part: Part) -> None:
-        """Begin to fetch what the next step needs."""
+        """Begin to fetch what a later step needs."""
         self._batches.prefetch(part.shards)
+
+    def release(self) -> None:
+        """Let go of all images, and of those that are being fetched: no more steps follow."""
+        self._batches.release()

@@ -70,6 +70,8 @@ class Loader:
     ----------
     steps : int
         Steps an epoch; the last one may be short.
+    steps_a_shard : int
+        Steps that the largest shard lasts, from the first of its samples to the last.
     """
 
     def __init__(self, counts: Sequence[int], *, batch_size: int, streams: int, seed: int) -> None:
@@ -80,6 +82,7 @@ class Loader:
         self.samples = sum(counts)
         self.streams = streams
         self.steps = -(-self.samples // batch_size)
+        self.steps_a_shard = -(-max(counts) * streams // batch_size)
         self._counts = np.asarray(counts, np.int64)
         self._sequence = functools.lru_cache(maxsize=2)(self._make_sequence)
         self._seed = seed

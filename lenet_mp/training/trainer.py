@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from lenet_mp.training.config import Config
 
 
+MOST_AHEAD = 64
+"""Steps for which images are fetched ahead, at most."""
+
+
 class Recorder(Protocol):
     """Who is told of a run's progress: on rank 0 it writes and prints, on the others it does nothing."""
 
@@ -99,7 +103,12 @@ class Trainer:
         self.profile = Profile()
         self.exchange = Exchange(self.plan, dataset.train, comm, config.batch_size, self.profile)
         self.descent = Descent(config, network.parameter_count, self.loader.steps, threads)
-        self._part = functools.lru_cache(maxsize=2)(
+        # The streams come to the ends of their shards at about the same time: the next ones are fetched while these
+        # are worked, if there is room for both.
+        both = 2 * self.loader.streams
+        self._ahead = min(self.loader.steps_a_shard, MOST_AHEAD) if dataset.has_room_for(both) else 1
+        self._fetched = 0
+        self._part = functools.lru_cache(maxsize=self._ahead + 2)(
             lambda epoch, step: self.loader.part(epoch, step, comm.rank, comm.size)
         )
 
@@ -138,11 +147,11 @@ class Trainer:
         """
         stop = stop or StopRequest()
         self.profile.lap("other")
-        while self.epoch < self.config.epochs and not self._stale:
+        requested = 0
+        while self.epoch < self.config.epochs and not self._stale and not requested:
             requested = self._finish_epoch(stop, recorder, check_ranks)
-            if requested:
-                return exit_code(requested)
-        return 0
+        self.exchange.release()
+        return exit_code(requested)
 
     def evaluate(self, split_name: str, parameters: NDArray[np.float32] | None = None) -> Scores | None:
         """Return scores on ``train``, ``validation`` or ``test``; None without such a split.
@@ -241,9 +250,8 @@ class Trainer:
         """One step: gradients of all ranks, then the same update on each; return the summed stop requests."""
         epoch = self.epoch + 1
         where = f"epoch {epoch}, step {self.step + 1} of {self.loader.steps}"
-        if self.step + 1 < self.loader.steps:
-            self.exchange.prefetch(self._part(epoch, self.step + 1))
         number = self.epoch * self.loader.steps + self.step
+        self._fetch_ahead(number)
         part = self._part(epoch, self.step)
         sums = self.exchange.step(self.parameters, part, number=number, request=stop.value, where=where)
         rate = self.descent.rate(self.epoch, self.step, self.history)
@@ -254,6 +262,14 @@ class Trainer:
         self.step += 1
         self.profile.lap("update")
         return sums.requests
+
+    def _fetch_ahead(self, number: int) -> None:
+        """Begin to fetch, in the background, what the next steps after the run's step ``number`` need."""
+        last = min(number + self._ahead, self.config.epochs * self.loader.steps - 1)
+        for later in range(max(number, self._fetched) + 1, last + 1):
+            epoch, step = divmod(later, self.loader.steps)
+            self.exchange.prefetch(self._part(epoch + 1, step))
+            self._fetched = later
 
     def _close_epoch(self, start: float, images_per_second: float | None) -> None:
         """Validate, add the epoch's row to the history, and turn to the next epoch."""
