@@ -5,9 +5,17 @@ import sys
 
 import numpy as np
 import pytest
+import small_data
 
+from lenet_mp.data import shards
 from lenet_mp.data.memory import available_bytes
+from lenet_mp.data.pixels import MappedImages
 from lenet_mp.data.shard_writer import write_shard
+from lenet_mp.parallel.comm import Solo
+from lenet_mp.plan import Plan
+from lenet_mp.training import assembly
+from lenet_mp.training.config import Config
+from lenet_mp.training.recorder import Silent
 
 MEMINFO = "MemTotal:       2000000 kB\nMemAvailable:    1000000 kB\n"
 
@@ -99,3 +107,37 @@ def strip_attributes(folder):
         with h5py.File(path, "a") as file:
             for name in list(file.attrs):
                 del file.attrs[name]
+
+
+@pytest.mark.parametrize(("free", "ahead"), [(2**40, 5), (0, 1)])
+def test_shards_are_fetched_before_they_are_wanted(tmp_path, monkeypatch, free, ahead):
+    """A shard is fetched as many steps ahead as a shard lasts, over the end of an epoch too; one step without room."""
+    steps, fetched, ages = [0], {}, []
+
+    def prefetch(images):
+        fetched.setdefault(images._path.name, steps[0])
+
+    def array(images):
+        if images._path.name != "data.h5":
+            ages.append(steps[0] - fetched.pop(images._path.name, steps[0]))
+        return real_array(images)
+
+    def step(*arguments, **options):
+        steps[0] += 1
+        return real_step(*arguments, **options)
+
+    real_array, real_step = MappedImages.array, Plan.step
+    monkeypatch.setattr(MappedImages, "prefetch", prefetch)
+    monkeypatch.setattr(MappedImages, "array", array)
+    monkeypatch.setattr(Plan, "step", step)
+    monkeypatch.setattr(shards, "available_bytes", lambda: free)
+    small_data.write_shards(tmp_path, counts=(80,) * 12)
+    small_data.write_model(tmp_path / "small.toml")
+    names = {"model": str(tmp_path / "small.toml"), "data": str(tmp_path), "train_accuracy": "running"}
+    assembly.make_trainer(Solo(), Config(**names, batch_size=32, streams=2, epochs=3, lr="1e-3")).fit(Silent())
+    # Two streams with half of twelve shards each, three epochs: the first two openings are waited for, all others were
+    # announced; one step later where it was the shard just worked, of another stream or epoch, still open.
+    assert len(ages) == 36
+    assert ages[:2] == [0, 0]
+    assert set(ages[2:]) <= {ahead, ahead - 1}
+    assert ages.count(ahead) > 30

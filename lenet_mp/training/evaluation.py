@@ -96,7 +96,8 @@ def _chunks(
     starts = ends - [split.count for split in splits]
     batches = Batches(splits)
     for low in range(first, last, CHUNK):
-        place = np.arange(low, min(low + CHUNK, last))
+        place, next_place = (np.arange(start, min(start + CHUNK, last)) for start in (low, low + CHUNK))
         index = np.searchsorted(ends, place, side="right")
+        batches.prefetch(np.searchsorted(ends, next_place, side="right"))
         yield batches.gather(index, place - starts[index])
     batches.release()
