@@ -63,8 +63,8 @@ LARGEST_TEXT = 1 << 28
 def read(path: str | Path, largest: int = LARGEST_TEXT, *, follow_links: bool = True) -> bytes:
     """Return the bytes of a regular file; an ``OSError`` for anything else, which could make a reader wait for ever.
 
-    A file of more than ``largest`` bytes is an ``OSError`` too, and so is one that grows or shrinks meanwhile, and a
-    symbolic link unless ``follow_links``.
+    A file of more than ``largest`` bytes is an ``OSError`` too, and so is one that grows or shrinks meanwhile. Without
+    ``follow_links``, ``path`` must be a real one: a link in any part of it has come there since it was found.
     """
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow_links else os.O_NOFOLLOW)
     descriptor = os.open(path, flags)
@@ -72,6 +72,8 @@ def read(path: str | Path, largest: int = LARGEST_TEXT, *, follow_links: bool = 
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
+        if not follow_links and _leads_elsewhere(descriptor, path):
+            raise OSError(errno.ELOOP, "a link has taken its place", str(path))
         if status.st_size > largest:
             raise OSError(errno.EFBIG, f"it has more than {largest:,} bytes", str(path))
         # No more is asked for than there should be: room for ``largest`` bytes takes longer to get than to fill.
@@ -79,6 +81,14 @@ def read(path: str | Path, largest: int = LARGEST_TEXT, *, follow_links: bool = 
     if len(data) != status.st_size:
         raise OSError(errno.EBUSY, "it is being written", str(path))
     return data
+
+
+def _leads_elsewhere(descriptor: int, path: str | Path) -> bool:
+    """Whether an open file is another than the one of that real path; the kernel knows where it found it."""
+    try:
+        return os.readlink(f"/proc/self/fd/{descriptor}") != os.fspath(path)  # noqa: PTH115 - as text, to compare
+    except OSError:
+        return False  # no /proc here; O_NOFOLLOW saw to the last part of the path
 
 
 def make_folder(path: Path) -> Path:

@@ -4,6 +4,7 @@ import io
 import os
 import socket
 import struct
+import threading
 import zlib
 
 import numpy as np
@@ -239,6 +240,38 @@ def test_links_can_be_refused(tmp_path):
     assert read_image(tmp_path / "link") == read_image(tmp_path / "real", follow_links=False)
     with pytest.raises(DataError, match="cannot be read"):
         read_image(tmp_path / "link", follow_links=False)
+
+
+def test_links_in_the_middle_are_refused_too(tmp_path):
+    """A folder of a checked path that is exchanged for a link, again and again, never leads to the other file."""
+    for folder, name in (("inside", "a"), ("outside", "b")):
+        (tmp_path / folder / "deep").mkdir(parents=True)
+        (tmp_path / folder / "deep" / "x").write_bytes(name.encode())
+    path = str(tmp_path / "inside" / "deep" / "x")
+    (tmp_path / "link").symlink_to(tmp_path / "outside")
+    done = threading.Event()
+
+    def exchange():
+        while not done.is_set():
+            (tmp_path / "inside").rename(tmp_path / "kept")
+            (tmp_path / "link").rename(tmp_path / "inside")
+            (tmp_path / "inside").rename(tmp_path / "link")
+            (tmp_path / "kept").rename(tmp_path / "inside")
+
+    thread = threading.Thread(target=exchange)
+    thread.start()
+    found, refused = set(), 0
+    for tries in range(100_000):
+        if tries >= 3000 and found and refused:
+            break
+        try:
+            found.add(read_image(path, follow_links=False))
+        except DataError:
+            refused += 1
+    done.set()
+    thread.join()
+    assert found == {b"a"}
+    assert refused > 0
 
 
 def test_decoder_is_plain_data():

@@ -1,6 +1,8 @@
 """Lists of samples and names of classes."""
 
 import os
+import tempfile
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -305,7 +307,7 @@ def test_class_folders(tmp_path):
         assert [labels.count(label) for label in range(3)] == [share] * 3
     paths = [sample.path for split in found.samples.values() for sample in split]
     assert len(paths) == len(set(paths)) == 30
-    assert found.notices == ["1 files without an image's suffix were passed over"]
+    assert found.notices == ["1 files without an image's suffix were passed over (.md)"]
 
 
 def test_classes_with_few_images_still_fill_all_splits(tmp_path):
@@ -339,10 +341,77 @@ def test_folders_that_cannot_be_class_names(tmp_path, name, reason):
         read_folders(tmp_path, (80, 10, 10), seed=0)
 
 
-@pytest.mark.parametrize("names", [(), ("train", "val"), ("Train", "Test")])
-def test_folders_that_are_no_classes(tmp_path, names):
-    """No folders at all, or folders named like splits, are errors."""
+def test_folders_called_like_splits(tmp_path):
+    """Where the folders are called train, val and test, the class folders inside are taken as they are."""
+    for split, names in (("train", "ab"), ("val", "ab"), ("Test", "bc")):
+        for name in names:
+            for number in range(3):
+                write_picture(tmp_path / split / f"class {name}" / f"{number}.png")
+    write_picture(tmp_path / "train" / "beside.png")
+    found = read_folders(tmp_path, (80, 10, 10), seed=0)
+    assert found.class_names == ("class a", "class b", "class c")
+    assert [sample.path for sample in found.samples["train"]][3:] == [f"train/class b/{number}.png" for number in "012"]
+    labels = {split: [sample.label for sample in samples] for split, samples in found.samples.items()}
+    assert labels == {"train": [0, 0, 0, 1, 1, 1], "validation": [0, 0, 0, 1, 1, 1], "test": [1, 1, 1, 2, 2, 2]}
+    assert found.notices == [
+        "its folders train, val, Test are taken for the splits",
+        "1 images that lie beside the class folders were passed over",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [
+        ((), "no class folders"),
+        (("val/a", "test/a"), "none like train"),
+        (("train/a", "val/a", "Valid/a"), "are both called like the validation split"),
+        (("train/a", "test"), "test: has no class folders"),
+    ],
+)
+def test_folders_that_are_no_classes(tmp_path, names, reason):
+    """No folders at all, splits without training, twice the same split, and a split without classes are errors."""
     for name in names:
-        (tmp_path / name).mkdir()
-    with pytest.raises(DataError, match=r"no class folders|look like splits"):
+        (tmp_path / name).mkdir(parents=True)
+    with pytest.raises(DataError, match=reason):
         read_folders(tmp_path, (80, 10, 10), seed=0)
+
+
+def test_links_to_folders(tmp_path):
+    """Links to folders are followed, every folder once; one that leads back to where it lies ends there."""
+    for name in ("a", "b"):
+        write_picture(tmp_path / "root" / name / "x.png")
+    write_picture(tmp_path / "away" / "deep" / "y.png")
+    (tmp_path / "root" / "a" / "linked").symlink_to(tmp_path / "away")
+    (tmp_path / "root" / "a" / "twice").symlink_to(tmp_path / "away")
+    (tmp_path / "root" / "b" / "back").symlink_to("../b")
+    (tmp_path / "root" / "b" / "up").symlink_to("..")
+    (tmp_path / "root" / "b" / "nowhere").symlink_to("none")
+    (tmp_path / "root" / "c").symlink_to(tmp_path / "away")
+    found = read_folders(tmp_path / "root", (100, 0, 0), seed=0)
+    paths = sorted(sample.path for sample in found.samples["train"])
+    assert paths == ["a/linked/deep/y.png", "a/x.png", "b/x.png", "c/deep/y.png"]
+    assert "3 links to folders that were looked into already were passed over" in found.notices
+    checks.resolve(found, tmp_path / "root")
+    assert [problem.where for problem in found.problems] == ["a/linked/deep/y.png", "c/deep/y.png"]
+    found = read_folders(tmp_path / "root", (100, 0, 0), seed=0)
+    checks.resolve(found, tmp_path / "root", allow_outside=True)
+    checks.check_conflicts(found)
+    assert sorted(problem.where for problem in found.problems) == ["a/linked/deep/y.png", "c/deep/y.png"]
+    assert "different classes" in found.problems[0].reason
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody who may not look into a folder")
+def test_a_folder_that_cannot_be_looked_into():
+    """A folder inside a class that may not be read is a problem, not an absence."""
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        for folder in ("a", "b", "b/closed"):
+            write_picture(root / folder / "x.png")
+        root.chmod(0o755)
+        (root / "b" / "closed").chmod(0)
+        os.seteuid(65_534)
+        try:
+            found = read_folders(root, (100, 0, 0), seed=0)
+        finally:
+            os.seteuid(0)
+        assert reasons(found) == ["b/closed: cannot be looked into (Permission denied)"]

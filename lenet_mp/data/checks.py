@@ -39,7 +39,7 @@ def resolve(collection: Collection, root: Path, *, allow_outside: bool = False) 
             except (OSError, ValueError) as error:
                 file, status, reason = "", None, _reason(error, sample.path)
             if not reason and not allow_outside and not file.startswith(inside):
-                reason = "lies outside the root folder; give another --root or --allow-outside"
+                reason = "lies outside of the root folder, by its path or through a link; --allow-outside accepts that"
             if reason or status is None:
                 collection.problems.append(sample.problem(reason))
             else:

@@ -18,11 +18,11 @@ test in data.h5), with a manifest.json that says what is in them. Interrupted, i
 called again.
 
 A list holds 'PATH CLASS' on every line; the class is a number or a name. A file classes.txt beside the training list
-names the classes ('NUMBER NAME' or one name a line). A folder of folders has one class a folder.
+names the classes ('NUMBER NAME' or one name a line). A folder of folders has one class a folder; if they are called
+train, val and test, the class folders are those inside.
 
 What becomes of the images: EXIF turns are applied, alpha is composited on white, 16 bits become 8, of several frames
-the first counts, the aspect is not kept. JPEG files at least four times as large as --size are decoded at reduced
-scale."""
+the first counts, the aspect is not kept. Large JPEG files are decoded at the reduced scale that suffices."""
 _EPILOG = """\
 examples:
   lenet-mp prepare --lists train.txt val.txt test.txt --root images/ --out data/
