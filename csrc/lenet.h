@@ -50,9 +50,17 @@ int32_t lenet_layer_forward(float *y, const float *x, const float *parameters, i
 int32_t lenet_layer_backward(float *dx, float *dparameters, const float *dy, const float *x, const float *y,
                              const float *parameters, int64_t n, const struct lenet_layer *layer, int32_t isa);
 
-/* loss[i] = log(sum_j exp(logits[i][j])) - logits[i][label]; dlogits = softmax - one-hot. Labels are in range. */
+/* What a sample of one class is to become, where that is not just 1 for its class and 0 for the others
+ * (loss_sample.c): `share` for this class whatever a sample's label, `own` more for a sample of this class, `mass`
+ * in all for a sample of this class. Finite, not negative. */
+struct lenet_target {
+    float own, share, mass;
+};
+
+/* loss[i] = log(sum_j exp(logits[i][j])) - logits[i][label]; dlogits = softmax - one-hot. Labels are in range.
+ * targets: one a class, or NULL. */
 int32_t lenet_softmax_cross_entropy(float *loss, float *dlogits, const float *logits, const int32_t *labels,
-                                    int64_t n, int32_t classes, int32_t isa);
+                                    const struct lenet_target *targets, int64_t n, int32_t classes, int32_t isa);
 
 /* A network compiled for one instruction set and a number of threads, with all memory that its steps need.
  * Pixels are read as float(pixel) * scale + offset. NULL where memory is short. Not for two callers at once. */
@@ -65,11 +73,14 @@ int64_t lenet_plan_scratch_bytes(const struct lenet_plan *plan);  /* of all thre
 /* The gradient of the summed loss and the counts, as integers (enum lenet_count, behind the parameters).
  * images: addresses of samples of height * width * channels uint8; group g is the samples starts[g] to
  * starts[g + 1], at most LENET_GROUP. A group's float32 gradient and a sample's loss add their value rounded to
- * a multiple of 2^-40, or nothing and one to LENET_REFUSED where it is not below limit in magnitude. */
+ * a multiple of 2^-40, or nothing and one to LENET_REFUSED where it is not below limit in magnitude.
+ * targets: one a class, or NULL; what is summed and compared with the limit is the loss with them. */
 void lenet_plan_step(struct lenet_plan *plan, int64_t *totals, const float *parameters, const uintptr_t *images,
-                     const int32_t *labels, const int32_t *starts, int32_t groups, float limit);
+                     const int32_t *labels, const int32_t *starts, int32_t groups, float limit,
+                     const struct lenet_target *targets);
 
-/* Forward only, n samples: counts (LENET_COUNTS values) where labels are given, logits where not NULL. */
+/* Forward only, n samples: counts (LENET_COUNTS values, plain cross-entropy) where labels are given, logits where not
+ * NULL. */
 void lenet_plan_forward(struct lenet_plan *plan, int64_t *counts, float *logits, const float *parameters,
                         const uintptr_t *images, const int32_t *labels, int64_t n, float limit);
 

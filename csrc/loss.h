@@ -5,7 +5,7 @@
  *
  * Taking the maximum off changes nothing in exact arithmetic and keeps exp from overflowing however large the
  * logits are. The loss, log s + m - z[label], and the gradient p - one-hot are finished sample by sample in
- * loss.c, where each sample has its own label. NaN logits give NaN.
+ * loss_sample.c, where each sample has its own label. NaN logits give NaN.
  */
 static void softmax(float *probabilities, float *sums, float *maxima, const float *logits, size_t classes)
 {

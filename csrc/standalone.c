@@ -106,7 +106,7 @@ int32_t lenet_layer_backward(float *dx, float *dparameters, const float *dy, con
 }
 
 int32_t lenet_softmax_cross_entropy(float *loss, float *dlogits, const float *logits, const int32_t *labels,
-                                    int64_t n, int32_t classes, int32_t isa)
+                                    const struct lenet_target *targets, int64_t n, int32_t classes, int32_t isa)
 {
     const struct lane_kernels *k = lenet_kernels(isa);
     struct tensor z = new_tensor(1, 1, classes, 0, k->lanes), p = new_tensor(1, 1, classes, 0, k->lanes);
@@ -117,9 +117,9 @@ int32_t lenet_softmax_cross_entropy(float *loss, float *dlogits, const float *lo
         k->softmax(p.data, sums, maxima, z.data, (size_t)classes);
         unpack(dlogits, &p, first, n, k->lanes);
         for (int32_t lane = 0; lane < k->lanes && first + lane < n; lane++) {
-            const int64_t i = first + lane;
-            loss[i] = (float)cross_entropy(sums[lane], maxima[lane], logits[i * classes + labels[i]]);
-            dlogits[i * classes + labels[i]] -= 1.0f;
+            const int64_t i = first + lane, row = i * classes;
+            loss[i] = (float)sample_loss(sums[lane], maxima[lane], logits + row, 1, classes, labels[i], targets);
+            sample_gradient(dlogits + row, 1, classes, labels[i], targets);
         }
     }
     free(z.data);

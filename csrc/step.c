@@ -47,7 +47,7 @@ static void forward(const struct lenet_plan *plan, struct worker *w, const struc
 
 /* Softmax, loss and counts; leaves dlogits in the last gradient tensor. */
 static void finish_samples(const struct lenet_plan *plan, struct worker *w, const struct part *part, int64_t *counts,
-                           float limit)
+                           float limit, const struct lenet_target *targets)
 {
     const int32_t lanes = plan->kernels->lanes, classes = plan_classes(plan);
     const float *logits = row_of(plan, &w->activations[plan->count], 0);
@@ -55,14 +55,14 @@ static void finish_samples(const struct lenet_plan *plan, struct worker *w, cons
     plan->kernels->softmax(dlogits, w->softmax_sums, w->softmax_maxima, logits, (size_t)classes);
     for (int32_t lane = 0; lane < part->valid; lane++) {
         const int32_t label = part->labels[lane];
-        const float loss = (float)cross_entropy(w->softmax_sums[lane], w->softmax_maxima[lane],
-                                                logits[label * lanes + lane]);
+        const float loss = (float)sample_loss(w->softmax_sums[lane], w->softmax_maxima[lane], logits + lane,
+                                              (size_t)lanes, classes, label, targets);
         const int32_t ahead = classes_ahead(logits + lane, (size_t)lanes, classes, label);
         plan->kernels->add_quantised(&counts[LENET_LOSS], &counts[LENET_REFUSED], &loss, 1, limit);
         counts[LENET_SAMPLES]++;
         counts[LENET_TOP1] += ahead < 1;
         counts[LENET_TOP5] += ahead < 5;
-        dlogits[label * lanes + lane] -= 1.0f;
+        sample_gradient(dlogits + lane, (size_t)lanes, classes, label, targets);
     }
     for (int32_t j = 0; j < classes; j++)
         for (int32_t lane = part->valid; lane < lanes; lane++)
@@ -105,7 +105,8 @@ static void add_group(const struct lenet_plan *plan, struct worker *w, int32_t p
 }
 
 static void run_group(const struct lenet_plan *plan, struct worker *w, const float *parameters,
-                      const uintptr_t *images, const int32_t *labels, int32_t n, float limit)
+                      const uintptr_t *images, const int32_t *labels, int32_t n, float limit,
+                      const struct lenet_target *targets)
 {
     const int32_t lanes = plan->kernels->lanes;
     int32_t parts = 0;
@@ -114,7 +115,7 @@ static void run_group(const struct lenet_plan *plan, struct worker *w, const flo
         const struct part part = make_part(images + first, labels + first, valid, lanes);
         const double start = clock_start(plan->profile);
         forward(plan, w, &part, parameters);
-        finish_samples(plan, w, &part, w->totals + plan->parameters, limit);
+        finish_samples(plan, w, &part, w->totals + plan->parameters, limit, targets);
         clock_add(&w->seconds[LENET_FORWARD], start);
         const double middle = clock_start(plan->profile);
         backward(plan, w, &part, parameters, parts);
@@ -127,7 +128,8 @@ static void run_group(const struct lenet_plan *plan, struct worker *w, const flo
 }
 
 void lenet_plan_step(struct lenet_plan *plan, int64_t *totals, const float *parameters, const uintptr_t *images,
-                     const int32_t *labels, const int32_t *starts, int32_t groups, float limit)
+                     const int32_t *labels, const int32_t *starts, int32_t groups, float limit,
+                     const struct lenet_target *targets)
 {
     const int64_t count = (int64_t)plan->parameters + LENET_COUNTS;
 #pragma omp parallel num_threads(plan->threads)
@@ -137,7 +139,8 @@ void lenet_plan_step(struct lenet_plan *plan, int64_t *totals, const float *para
         memset(w->totals, 0, (size_t)count * sizeof(int64_t));
 #pragma omp for schedule(dynamic, 1)
         for (int32_t g = 0; g < groups; g++)
-            run_group(plan, w, parameters, images + starts[g], labels + starts[g], starts[g + 1] - starts[g], limit);
+            run_group(plan, w, parameters, images + starts[g], labels + starts[g], starts[g + 1] - starts[g], limit,
+                      targets);
         const double start = clock_start(plan->profile);
 #pragma omp for schedule(static)
         for (int64_t i = 0; i < count; i++) {
@@ -162,7 +165,7 @@ static void forward_part(const struct lenet_plan *plan, struct worker *w, float 
             for (int32_t j = 0; j < classes; j++)
                 logits[lane * classes + j] = z[j * lanes + lane];
     if (part->labels)
-        finish_samples(plan, w, part, w->totals, limit);
+        finish_samples(plan, w, part, w->totals, limit, NULL);
     clock_add(&w->seconds[LENET_FORWARD], start);
 }
 

@@ -17,6 +17,7 @@ from lenet_mp._native import available, c_layers, isa, isa_index, lib, pointer
 from lenet_mp.errors import ArrayError, GeometryError
 from lenet_mp.networks.geometry import ACTIVATIONS, Kind, Layer, Shape, output_size
 from lenet_mp.plan import COUNTS, GROUP_SIZE, LOSS, QUANTUM, REFUSED, SAMPLES, TOP1, TOP5, Plan, default_threads
+from lenet_mp.targets import FIELDS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -233,15 +234,22 @@ def activation_backward(dy: Array, y: Array, name: str) -> Array:
     return dx
 
 
-def softmax_cross_entropy(logits: Array, labels: NDArray[np.int32]) -> tuple[Array, Array]:
-    """Loss (N,) of logits (N, C) for labels (N,) int32, and the gradient of the SUM of the losses, (N, C)."""
+def softmax_cross_entropy(logits: Array, labels: NDArray[np.int32],
+                          targets: Array | None = None) -> tuple[Array, Array]:
+    """Loss (N,) of logits (N, C) for labels (N,) int32, and the gradient of the SUM of the losses, (N, C).
+
+    ``targets`` (C, 3) of :func:`lenet_mp.targets.make_targets` smooth and weigh it.
+    """
     check("logits", logits, np.float32, ("N", "C"))
     check("labels", labels, np.int32, (len(logits),))
     check_labels(labels, logits.shape[1])
+    if targets is not None:
+        check("targets", targets, np.float32, (logits.shape[1], FIELDS))
     loss, dlogits = np.empty(len(logits), np.float32), np.empty(logits.shape, np.float32)
     result = lib.lenet_softmax_cross_entropy(
         pointer("float *", loss), pointer("float *", dlogits), pointer("float *", logits),
-        pointer("int32_t *", labels), len(logits), logits.shape[1], isa_index())
+        pointer("int32_t *", labels), pointer("struct lenet_target *", targets), len(logits), logits.shape[1],
+        isa_index())
     _require_memory(result)
     return loss, dlogits
 

@@ -11,6 +11,7 @@ import numpy as np
 from lenet_mp._guards import check, check_labels
 from lenet_mp._native import c_layers, ffi, isa, isa_index, lib, pointer
 from lenet_mp.errors import ArrayError, GeometryError, UsageError
+from lenet_mp.targets import FIELDS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -102,7 +103,8 @@ class Plan:
         self._lock = threading.Lock()
 
     def step(self, parameters: NDArray[np.float32], images: ArrayLike, labels: NDArray[np.int32],
-             group_starts: NDArray[np.int32], *, limit: float, totals: NDArray[np.int64]) -> None:
+             group_starts: NDArray[np.int32], *, limit: float, totals: NDArray[np.int64],
+             targets: NDArray[np.float32] | None = None) -> None:
         """Forward and backward over a batch: gradient of the summed loss, and counts, as exact integers.
 
         Parameters
@@ -120,8 +122,10 @@ class Plan:
             Values of a group's gradient, and losses, that are not finite or not below this in magnitude add
             nothing and count as refused. At most 2**22.
         totals : (P + 5,) int64
-            Overwritten: the gradient in units of ``QUANTUM``, then at ``LOSS`` the summed cross-entropy in the same
-            unit, at ``SAMPLES``, ``TOP1`` and ``TOP5`` counts of samples, at ``REFUSED`` the number of refused values.
+            Overwritten: the gradient in units of ``QUANTUM``, then at ``LOSS`` the summed losses in the same unit,
+            at ``SAMPLES``, ``TOP1`` and ``TOP5`` counts of samples, at ``REFUSED`` the number of refused values.
+        targets : (classes, 3) float32, optional
+            Of :func:`lenet_mp.targets.make_targets`: the loss is the cross-entropy with them, the plain one without.
 
         Raises
         ------
@@ -137,17 +141,19 @@ class Plan:
         _require_partition(group_starts, len(labels))
         if not 0 < limit <= LARGEST_LIMIT:
             raise UsageError(f"limit: expected a number from 0 to 2**22, got {limit}")
+        if targets is not None:
+            check("targets", targets, np.float32, (self.classes, FIELDS))
         with self._lock:
             lib.lenet_plan_step(
                 self._plan, pointer("int64_t *", totals), pointer("float *", parameters),
                 pointer("uintptr_t *", addresses), pointer("int32_t *", labels), pointer("int32_t *", group_starts),
-                len(group_starts) - 1, limit)
+                len(group_starts) - 1, limit, pointer("struct lenet_target *", targets))
 
     def evaluate(self, parameters: NDArray[np.float32], images: ArrayLike, labels: NDArray[np.int32], *,
                  totals: NDArray[np.int64], logits: NDArray[np.float32] | None = None) -> None:
         """Forward only: the five counts of :meth:`step` into ``totals`` (5,) int64, logits (n, classes) where wanted.
 
-        A loss that is not finite, or 2**13 and more, adds nothing and counts as refused.
+        The loss is plain cross-entropy. One that is not finite, or 2**13 and more, adds nothing and counts as refused.
         """
         addresses = self._check(parameters, images)
         check("labels", labels, np.int32, addresses.shape)

@@ -118,13 +118,20 @@ def activation_backward(dy, y, name):
     }[name]()
 
 
-def softmax_cross_entropy(logits, labels):
+def softmax_cross_entropy(logits, labels, smoothing=0.0, weights=None):
+    """Loss and its gradient; with label smoothing and class weights as in PyTorch.
+
+    ``torch.nn.functional.cross_entropy(logits, labels, weight=weights, label_smoothing=smoothing, reduction="none")``:
+    the label's one-hot row becomes (1 - smoothing) * one-hot + smoothing / classes, and every class's term of the
+    cross-entropy with it is multiplied by that class's weight, not by the label's.
+    """
     z = logits.astype(np.float64)
     z = z - z.max(1, keepdims=True)
-    e = np.exp(z)
-    probs = e / e.sum(1, keepdims=True)
-    rows = np.arange(len(labels))
-    return np.log(e.sum(1)) - z[rows, labels], probs - np.eye(z.shape[1])[labels]
+    log_probs = z - np.log(np.exp(z).sum(1, keepdims=True))
+    classes = z.shape[1]
+    target = (1 - smoothing) * np.eye(classes)[labels] + smoothing / classes
+    target = target * (1.0 if weights is None else weights.astype(np.float64))
+    return -(target * log_probs).sum(1), target.sum(1, keepdims=True) * np.exp(log_probs) - target
 
 
 def layer_forward(layer, x, parameters):
@@ -172,12 +179,12 @@ def network_forward(layers, parameters, x):
     return activations
 
 
-def network_step(layers, parameters, x, labels):
+def network_step(layers, parameters, x, labels, smoothing=0.0, weights=None):
     """Losses (N,), logits (N, classes) and the gradient of the summed loss, flat."""
     parameters = parameters.astype(np.float64)
     activations = network_forward(layers, parameters, x)
     logits = activations[-1].reshape(len(x), -1)
-    loss, dlogits = softmax_cross_entropy(logits, labels)
+    loss, dlogits = softmax_cross_entropy(logits, labels, smoothing, weights)
     dy = dlogits.reshape(activations[-1].shape)
     gradient = np.zeros_like(parameters)
     for i in reversed(range(len(layers))):

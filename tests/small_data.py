@@ -47,16 +47,20 @@ def write_shards(folder, counts=(50, 50, 50, 37), validation=45, test=30, size=S
     """Write shards as the original program did: no attributes, any integer labels."""
     folder.mkdir(parents=True, exist_ok=True)
     for shard, count in enumerate(counts):
-        images, labels = samples(count, shard, size=size)
-        with h5py.File(folder / f"{shard}.h5", "w") as file:
-            file["image_train"] = images
-            file["label_train"] = labels
+        write_shard(folder / f"{shard}.h5", *samples(count, shard, size=size))
     with h5py.File(folder / "data.h5", "w") as file:
         for name, count, seed in (("val", validation, 100), ("test", test, 101)):
             images, labels = samples(count, seed, size=size)
             file[f"image_{name}"] = images
             file[f"label_{name}"] = labels
     return folder
+
+
+def write_shard(path, images, labels):
+    """Write one training shard."""
+    with h5py.File(path, "w") as file:
+        file["image_train"] = images
+        file["label_train"] = labels
 
 
 def write_model(path):

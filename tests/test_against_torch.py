@@ -8,6 +8,7 @@ from lenet_mp.networks.geometry import Kind
 from lenet_mp.networks.models import MODELS
 from lenet_mp.networks.network import compile_network
 from lenet_mp.networks.normalization import scale_and_offset
+from lenet_mp.targets import make_targets
 
 torch = pytest.importorskip("torch")
 
@@ -35,7 +36,7 @@ def forward(network, arrays, images):
     return x.flatten(1)
 
 
-def torch_step(network, flat, images, labels, dtype):
+def torch_step(network, flat, images, labels, dtype, weights=None, smoothing=0.0):
     """Loss summed over the samples, and its gradient by array name."""
     arrays = {
         name: torch.tensor(view, dtype=dtype, requires_grad=True) for name, view in network.views(flat).items()
@@ -43,15 +44,22 @@ def torch_step(network, flat, images, labels, dtype):
     scale, offset = scale_and_offset("n1p1")
     x = torch.tensor(images, dtype=dtype) * scale + offset
     loss = torch.nn.functional.cross_entropy(
-        forward(network, arrays, x), torch.tensor(labels, dtype=torch.int64), reduction="sum"
+        forward(network, arrays, x),
+        torch.tensor(labels, dtype=torch.int64),
+        weight=None if weights is None else torch.tensor(weights, dtype=dtype),
+        label_smoothing=smoothing,
+        reduction="sum",
     )
     loss.backward()
     return loss.item(), {name: array.grad.numpy() for name, array in arrays.items()}
 
 
-@pytest.mark.parametrize("model", ["1", "2"])
-def test_one_step_agrees_with_torch(model):
-    """Loss and every gradient are as close to PyTorch's float64 as PyTorch's own float32 is, within a factor."""
+@pytest.mark.parametrize(("model", "smoothing"), [("1", 0.0), ("2", 0.0), ("1", 0.1), ("2", 0.3)])
+def test_one_step_agrees_with_torch(model, smoothing):
+    """Loss and every gradient are as close to PyTorch's float64 as PyTorch's own float32 is, within a factor.
+
+    With label smoothing, class weights too.
+    """
     network = compile_network(MODELS[model])
     rng = np.random.default_rng(1)
     flat = network.initialise(1)
@@ -64,13 +72,17 @@ def test_one_step_agrees_with_torch(model):
     plan = Plan(network.layers, scale=scale, offset=offset, threads=2)
     totals = np.zeros(network.parameter_count + 5, np.int64)
     addresses = np.array([image.ctypes.data for image in images], np.uintp)
-    plan.step(flat, addresses, labels, np.array([0, 16, 20], np.int32), limit=2.0**20, totals=totals)
+    weights = rng.uniform(0.25, 4, network.classes).astype(np.float32) if smoothing else None
+    targets = make_targets(network.classes, smoothing=smoothing, weights=weights)
+    starts = np.array([0, 16, 20], np.int32)
+    plan.step(flat, addresses, labels, starts, limit=2.0**20, totals=totals, targets=targets)
     gradients = network.views(totals[: network.parameter_count] * QUANTUM)
 
-    loss64, exact = torch_step(network, flat, images, labels, torch.float64)
-    loss32, single = torch_step(network, flat, images, labels, torch.float32)
-    # The loss is a sum of 20 values near 4, each rounded to float32: half an ulp of 4 is 2^-22 a sample.
-    assert abs(totals[LOSS] * QUANTUM - loss64) < max(MARGIN * abs(loss32 - loss64), SAMPLES * 2.0**-21)
+    loss64, exact = torch_step(network, flat, images, labels, torch.float64, weights, smoothing)
+    loss32, single = torch_step(network, flat, images, labels, torch.float32, weights, smoothing)
+    # The loss is a sum of 20 values near 4 (16 with weights), each rounded to float32: half an ulp of 4 is 2^-22.
+    heaviest = 1.0 if weights is None else 4.0
+    assert abs(totals[LOSS] * QUANTUM - loss64) < max(MARGIN * abs(loss32 - loss64), SAMPLES * heaviest * 2.0**-21)
     for name, expected in exact.items():
         ours = np.linalg.norm(gradients[name] - expected)
         theirs = np.linalg.norm(single[name] - expected)

@@ -139,19 +139,45 @@ def test_a_signal_saves_and_a_resume_goes_on_in_mid_epoch(place, tmp_path, numbe
     assert without_time(resumed.history) == without_time(whole.history)
 
 
-def test_the_modern_recipe_resumes_to_the_same_bits(place, tmp_path):
-    """With every option of the modern recipe, two stops and resumes end at the weights of one go."""
-    modern = ["--recipe", "modern", "--batch-size", "32", "--lr", "0.05", "--epochs", "6"]
-    assert main(options(place, tmp_path / "whole", *modern)) == 0
+RECIPES = {
+    "modern": "--recipe modern --batch-size 32 --lr 0.05 --epochs 4",
+    "plateau": "--schedule plateau --lr 0.1 --lr-scale mean --patience 3 --nesterov --clip-norm 0.5 --warmup 1.5 "
+    "--batch-size 32 --epochs 30 --label-smoothing 0.1 --class-weights balanced",
+    "step": "--schedule step --lr 0.002 --lr-scale sqrt --warmup 0.3 --weight-decay 0.01 --momentum 0.5 "
+    "--batch-size 48 --epochs 4 --class-weights 1,2,3,4",
+}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_resumes_to_the_same_bits(place, tmp_path, recipe):
+    """Whatever decides rate, update, loss and end of a run, stops and resumes end at the weights of one go."""
+    chosen = RECIPES[recipe].split()
+    assert main(options(place, tmp_path / "whole", *chosen)) == 0
     out = tmp_path / "parts"
-    code = main(options(place, out, *modern, "--max-time", "0.001s"))
+    code, stops = main(options(place, out, *chosen, "--max-time", "0.001s")), 1
     while code == 143:
-        code = main(["--resume", str(out), "--max-time", "0.02s", "--progress", "off"])
+        code, stops = main(["--resume", str(out), "--max-time", f"{0.03 * stops}s", "--progress", "off"]), stops + 1
     assert code == 0
+    assert stops > 2
     parts, whole = (checkpoint.load(run / "last.ckpt") for run in (out, tmp_path / "whole"))
-    assert parts.parameters.tobytes() == whole.parameters.tobytes()
+    for name, array in whole.arrays.items():
+        assert parts.arrays[name].tobytes() == array.tobytes()
     assert without_time(parts.history) == without_time(whole.history)
-    assert whole.history[-1]["val_top1"] == 1
+    if recipe == "plateau":
+        assert len({row["lr"] for row in whole.history[2:]}) > 1
+        assert len(whole.history) < 30  # patience ran out
+    else:
+        assert len(whole.history) == 4
+
+
+def test_a_run_whose_patience_ran_out_stays_ended(place, tmp_path):
+    """Resumed, a run that stopped early does not train on."""
+    stuck = ["--lr", "1e-12", "--patience", "1", "--epochs", "50"]
+    assert main(options(place, tmp_path / "run", *stuck)) == 0
+    ended = checkpoint.load(tmp_path / "run" / "last.ckpt")
+    assert main(["--resume", str(tmp_path / "run"), "--progress", "off"]) == 0
+    again = checkpoint.load(tmp_path / "run" / "last.ckpt")
+    assert (again.epoch, again.history) == (2, ended.history)
 
 
 def test_profile_shows_where_the_time_went(place, tmp_path, capsys):

@@ -50,7 +50,7 @@ def draw_curves(history: Sequence[Row], path: Path, *, title: str = "", test_top
     accuracy.set_ylabel("top-1 accuracy (%)")
     accuracy.set_ylim(bottom=0)
     _line(loss, epochs, _series(history, "loss"), "training {:.4g}", BLUE, "o")
-    loss.set_ylabel("cross-entropy a sample")
+    loss.set_ylabel("training loss a sample")
     for axes in (accuracy, loss):
         _finish(axes, epochs)
     if title:
@@ -69,7 +69,7 @@ def draw_comparison(runs: Mapping[str, Sequence[Row]], path: Path) -> None:
         _line(loss, epochs, _series(history, "loss"), f"{label} {{:.4g}}", color, marker)
     accuracy.set_ylabel("validation top-1 accuracy (%)")
     accuracy.set_ylim(bottom=0)
-    loss.set_ylabel("cross-entropy a sample")
+    loss.set_ylabel("training loss a sample")
     every = np.concatenate([_series(history, "epoch") for history in runs.values()])
     for axes in (accuracy, loss):
         _finish(axes, every)

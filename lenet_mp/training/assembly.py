@@ -11,8 +11,12 @@ from lenet_mp.networks import warm_start
 from lenet_mp.networks.model_files import find_model
 from lenet_mp.networks.network import compile_network
 from lenet_mp.parallel import threads
+from lenet_mp.training import class_weights
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from lenet_mp.data.shards import Dataset
     from lenet_mp.networks.models import Model
     from lenet_mp.parallel.comm import Comm
@@ -51,13 +55,30 @@ def make_trainer(
         world.enter("the opening of the data set")
         dataset = open_dataset(settings.data)
     network = compile_network(model, dataset.image_shape, dataset.classes)
-    trainer = Trainer(settings, network, dataset, world, thread_count)
+    weights = _class_weights(world, settings, dataset, saved)
+    trainer = Trainer(settings, network, dataset, world, thread_count, class_weights=weights)
     if saved:
         trainer.restore(saved)
     elif settings.init_from:
         source = Path(settings.init_from)
         trainer.notes += warm_start.begin(world, network, trainer.parameters, source, settings.normalize)
     return trainer
+
+
+def _class_weights(
+    world: Comm, settings: Config, dataset: Dataset, saved: Checkpoint | None
+) -> NDArray[np.float32] | None:
+    """Return the weight of every class, on every rank; rank 0 reads the file, where there is one.
+
+    A run that goes on keeps its weights, whatever has become of the file.
+    """
+    found = None
+    if settings.class_weights and world.rank == 0:
+        kept = saved.arrays.get("class_weights") if saved else None
+        found = class_weights.resolve(settings.class_weights, dataset) if kept is None else kept
+    world.enter("the class weights", waiting=world.rank > 0)
+    weights: NDArray[np.float32] | None = world.broadcast(found)
+    return weights
 
 
 def _prepare_sample(model: Model) -> Path:

@@ -74,7 +74,7 @@ class Checkpoint:
     counts : list of int
         Summed counts of the unfinished epoch.
     arrays : dict
-        ``parameters`` and ``velocity`` (P,) float32.
+        ``parameters`` and ``velocity`` (P,) float32; ``class_weights`` (classes,) float32 where the run has any.
     """
 
     model: Model
@@ -199,6 +199,9 @@ def _decode(body: bytes) -> Checkpoint:
         raise UsageError(f"its arrays do not fit its model, which has {needed[0]} parameters")
     if not all(np.isfinite(array).all() for array in arrays.values()):
         raise UsageError("not all of its weights are finite")
+    weights = arrays.get("class_weights")
+    if weights is not None and (weights.shape != (len(checkpoint.class_names),) or weights.min() < 0):
+        raise UsageError("its class weights cannot be")
     return checkpoint
 
 

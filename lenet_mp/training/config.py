@@ -47,6 +47,12 @@ class Config:
     nesterov: bool = _option(default=False, help_text="Nesterov's momentum")
     weight_decay: float = _option(0.0, "weight decay coefficient", low=0.0, high=1e6, metavar="X")
     clip_norm: float = _option(0.0, "largest norm of a batch's mean gradient; 0: any", low=0.0, high=1e9, metavar="X")
+    label_smoothing: float = _option(
+        0.0, "share of every label that is spread over all classes", low=0.0, high=1.0, metavar="X"
+    )
+    class_weights: str = _option(
+        "", "balanced, a number for each class, or a file of 'CLASS WEIGHT'", metavar="WEIGHTS"
+    )
     patience: int = _option(
         0, "stop after so many epochs without better validation; 0: never", low=0, high=1_000_000, metavar="EPOCHS"
     )

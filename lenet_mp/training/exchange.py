@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from lenet_mp.data.batches import Batches
-from lenet_mp.errors import DivergenceError, PeerError
+from lenet_mp.errors import DivergenceError, PeerError, UsageError
 from lenet_mp.plan import COUNTS, GROUP_SIZE, QUANTUM, REFUSED
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 LARGEST_TOTAL = 2.0**62 * QUANTUM
 """Bound of every summed value. The samples of a step share it: each may lose, and each group's gradient may reach, its
 share at most, so that neither the losses nor the gradients of a step overflow 64 bits."""
+HIGH_LOSS = 32.0
+"""A cross-entropy, of a class of probability 1e-14, that must fit whatever the class weights."""
 
 
 class Sums(NamedTuple):
@@ -38,9 +40,26 @@ class Sums(NamedTuple):
 
 
 class Exchange:
-    """Works this rank's samples of a step and exchanges sums with the other ranks, in one allreduce of integers."""
+    """Works this rank's samples of a step and exchanges sums with the other ranks, in one allreduce of integers.
 
-    def __init__(self, plan: Plan, splits: Sequence[Split], comm: Comm, batch_size: int, profile: Profile) -> None:
+    The loss is the cross-entropy with ``targets`` (:func:`lenet_mp.targets.make_targets`), the plain one without.
+
+    Raises
+    ------
+    UsageError
+        If a class weighs so much that the losses of a batch might not fit into the sums.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        splits: Sequence[Split],
+        comm: Comm,
+        batch_size: int,
+        profile: Profile,
+        *,
+        targets: NDArray[np.float32] | None = None,
+    ) -> None:
         self._profile = profile
         self._plan = plan
         self._comm = comm
@@ -48,6 +67,13 @@ class Exchange:
         # One buffer: the gradient, the counts, the requests to stop, and the number of the step.
         self._buffer = np.zeros(plan.parameter_count + COUNTS + 2, np.int64)
         self._limit = LARGEST_TOTAL / (GROUP_SIZE * -(-batch_size // GROUP_SIZE))
+        self._targets = targets
+        heaviest, bearable = 0.0 if targets is None else float(targets.max()), self._limit / HIGH_LOSS
+        if heaviest > bearable:
+            raise UsageError(
+                f"--class-weights: a class weighs {heaviest:,.0f} times the mean, at most {bearable:,.0f} times fits "
+                f"the sums of {batch_size} images: set a smaller --batch-size or weights that differ less"
+            )
 
     def step(self, parameters: NDArray[np.float32], part: Part, *, number: int, request: int, where: str) -> Sums:
         """Return the sums over all ranks of step ``number``, which people know as ``where``.
@@ -63,7 +89,15 @@ class Exchange:
         batch = self._batches.gather(part.shards, part.rows)
         totals = self._buffer[:-2]
         self._profile.lap("load")
-        self._plan.step(parameters, batch.images, batch.labels, part.group_starts, limit=self._limit, totals=totals)
+        self._plan.step(
+            parameters,
+            batch.images,
+            batch.labels,
+            part.group_starts,
+            limit=self._limit,
+            totals=totals,
+            targets=self._targets,
+        )
         self._profile.lap("compute")
         self._buffer[-2:] = request, number
         self._comm.step_computed()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lenet_mp.networks.normalization import scale_and_offset
 from lenet_mp.results import feature_maps, plots
-from lenet_mp.training import environment, profile
+from lenet_mp.training import class_weights, environment, profile
 from lenet_mp.training.console import epoch_line
 from lenet_mp.training.schedule import epochs_without_gain
 
@@ -230,6 +230,7 @@ def first_lines(trainer: Trainer, surroundings: dict[str, Any], folder: RunFolde
         f"{plural(size, 'rank')} x {plural(threads, 'thread')} on {plural(cores, 'core')}, {trainer.plan.isa}{library}",
         f"batch size {config.batch_size} over all ranks, {steps}, seed {config.seed}",
         recipe_line(config),
+        *loss_lines(trainer),
         f"run folder {folder.path}",
     ]
     if trainer.comm.local_size * threads > cores:
@@ -250,6 +251,17 @@ def recipe_line(config: Config) -> str:
     parts += [f"weight decay {config.weight_decay:g}"] if config.weight_decay else []
     parts += [f"gradient norm at most {config.clip_norm:g}"] if config.clip_norm else []
     return ", ".join(parts)
+
+
+def loss_lines(trainer: Trainer) -> list[str]:
+    """Say what the loss is where it is not plain cross-entropy."""
+    config, lines = trainer.config, []
+    if config.label_smoothing:
+        lines.append(f"label smoothing {config.label_smoothing:g}")
+    if trainer.class_weights is not None:
+        names = trainer.dataset.class_names
+        lines.append(class_weights.describe(config.class_weights, trainer.class_weights, names))
+    return [*lines, "the training loss is with them; evaluations report plain cross-entropy"] if lines else []
 
 
 def plural(number: int, noun: str) -> str:

@@ -16,6 +16,7 @@ from lenet_mp.errors import CheckpointError, DivergenceError
 from lenet_mp.networks.normalization import scale_and_offset
 from lenet_mp.parallel import agreement
 from lenet_mp.plan import COUNTS, SAMPLES, Plan
+from lenet_mp.targets import make_targets
 from lenet_mp.training.checkpoint import Checkpoint
 from lenet_mp.training.evaluation import Scores, add, evaluate
 from lenet_mp.training.exchange import Exchange
@@ -76,17 +77,28 @@ class Trainer:
         Epochs finished, and steps done in the one after.
     history : list of dict
         Figures of the finished epochs, as in ``metrics.csv``.
+    class_weights : (classes,) float32 or None
     notes : list of str
         What the user should be told about the start.
     profile : Profile
         Where this rank's time went.
     """
 
-    def __init__(self, config: Config, network: Network, dataset: Dataset, comm: Comm, threads: int) -> None:
+    def __init__(
+        self,
+        config: Config,
+        network: Network,
+        dataset: Dataset,
+        comm: Comm,
+        threads: int,
+        *,
+        class_weights: NDArray[np.float32] | None = None,
+    ) -> None:
         self.config = config
         self.network = network
         self.dataset = dataset
         self.comm = comm
+        self.class_weights = class_weights
         scale, offset = scale_and_offset(config.normalize)
         self.plan = Plan(network.layers, scale=scale, offset=offset, threads=threads)
         self.loader = Loader(
@@ -101,7 +113,8 @@ class Trainer:
         self.history: list[dict[str, Any]] = []
         self._counts = [0] * COUNTS
         self.profile = Profile()
-        self.exchange = Exchange(self.plan, dataset.train, comm, config.batch_size, self.profile)
+        targets = make_targets(network.classes, smoothing=config.label_smoothing, weights=class_weights)
+        self.exchange = Exchange(self.plan, dataset.train, comm, config.batch_size, self.profile, targets=targets)
         self.descent = Descent(config, network.parameter_count, self.loader.steps, threads)
         # The streams come to the ends of their shards at about the same time: the next ones are fetched while these
         # are worked, if there is room for both.
@@ -182,6 +195,7 @@ class Trainer:
             arrays={
                 "parameters": self.parameters.copy(),
                 "velocity": self.velocity.copy(),
+                **({} if self.class_weights is None else {"class_weights": self.class_weights}),
             },
         )
 
@@ -215,6 +229,7 @@ class Trainer:
             "network": str(self.network.layers),
             "place": f"epoch {self.epoch} step {self.step}",
             "weights": hashlib.sha256(weights).hexdigest(),
+            "class weights": "none" if self.class_weights is None else str(self.class_weights.tolist()),
             **{f"option {name}": str(value) for name, value in options.items()},
         }
 

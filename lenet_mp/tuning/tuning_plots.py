@@ -30,7 +30,7 @@ def draw_range_test(
         axes.axvline(suggestion, color=ORANGE, linestyle="--", label=f"suggested {suggestion:g}")
     axes.set_xscale("log")
     axes.set_xlabel("learning rate")
-    axes.set_ylabel("cross-entropy a sample")
+    axes.set_ylabel("training loss a sample")
     if losses:
         # A last step that explodes would flatten everything before it.
         low, high = min(losses), max(smoothed[0], losses[0])
