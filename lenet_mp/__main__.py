@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import sys
 from typing import TYPE_CHECKING
 
 import lenet_mp
+from lenet_mp import suggestions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,7 +17,7 @@ COMMANDS = {
     "verify": "check a data set, show its classes and some of its images",
     "train": "train a model; also under mpirun",
     "find-lr": "a learning rate to start from, by a range test",
-    "tune": "search over learning rate, momentum, batch size, ... by validation",
+    "tune": "search over learning rate, momentum, batch size, ...",
     "evaluate": "accuracy, per-class figures and confusion matrix of a run",
     "predict": "classify images",
     "features": "feature maps of an image",
@@ -25,15 +25,18 @@ COMMANDS = {
     "report": "one HTML page about a run, or several compared",
     "export": "the weights of a run, by layer name",
     "doctor": "check installation, machine and MPI, with remedies",
-    "scale": "how training speeds up with ranks and threads here, and why no more",
-    "benchmark": "images a second of a model here, by layer, against the machine's peak",
+    "scale": "how training speeds up with ranks and threads here",
+    "benchmark": "images a second of a model here, against the machine's peak",
     "summary": "a model's layers, parameters and connections",
+    "completion": "a script that lets the shell complete commands and options",
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that the first argument names; returns its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ["help"]:
+        arguments = [*arguments[1:2], "--help"]
     name = arguments[0] if arguments else "--help"
     if name in ("-h", "--help"):
         print(_help())
@@ -42,8 +45,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"lenet-mp {lenet_mp.__version__}")
         return 0
     if name not in COMMANDS:
-        near = difflib.get_close_matches(name, COMMANDS, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else "'lenet-mp --help' lists the commands"
+        meant = suggestions.command(name, COMMANDS)
+        hint = f"did you mean '{meant}'?" if meant else "'lenet-mp --help' lists the commands"
+        if name.startswith("-"):
+            hint = f"a command comes first, as in 'lenet-mp train {name}'; " + hint
         print(f"lenet-mp: error: there is no command '{name}'; {hint}", file=sys.stderr)
         return 2
     module = importlib.import_module(f"lenet_mp.{name.replace('-', '_')}")
@@ -61,7 +66,8 @@ def _help() -> str:
         "",
         *lines,
         "",
-        "'lenet-mp COMMAND --help' explains a command; 'python -m lenet_mp.COMMAND' is the same.",
+        "'lenet-mp COMMAND --help' explains a command.",
+        "'python -m lenet_mp.COMMAND' is the same as 'lenet-mp COMMAND'.",
     ])  # fmt: skip
 
 

@@ -7,11 +7,14 @@ import contextlib
 import errno
 import functools
 import io
+import itertools
 import os
+import shutil
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from lenet_mp import bus_errors
+from lenet_mp import bus_errors, suggestions
 from lenet_mp.errors import LenetError, OutputError, UsageError
 from lenet_mp.parallel.last_words import exit_code
 
@@ -21,16 +24,59 @@ if TYPE_CHECKING:
     Main = Callable[[Sequence[str] | None], int]
 
 
+WIDTH = 80
+
+
+class Help(argparse.RawDescriptionHelpFormatter):
+    """Help that fits a screen: 80 columns at most, a line an option where its text is short."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=25, width=min(WIDTH, shutil.get_terminal_size().columns))
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if isinstance(action, argparse.BooleanOptionalAction):
+            return action.option_strings[0].replace("--", "--[no-]", 1)
+        return super()._format_action_invocation(action)
+
+
 class Parser(argparse.ArgumentParser):
-    """An argument parser that shows defaults, takes no abbreviations and answers a mistake with one line."""
+    """An argument parser that takes no abbreviations and answers a mistake with one line that says what was meant."""
 
     def __init__(self, command: str, **options: object) -> None:
         super().__init__(
             prog=f"lenet-mp {command}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=Help,
             allow_abbrev=False,
+            add_help=False,
             **options,  # type: ignore[arg-type]
         )
+        # Who reads its text knows the option.
+        self.add_argument("-h", "--help", action="help", help=argparse.SUPPRESS)
+
+    def parse_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> argparse.Namespace:
+        """Parse all of ``args``; a ``UsageError`` names what there is no option for, and what may be meant."""
+        words = list(sys.argv[1:] if args is None else args)
+        # A mistyped option before all else: argparse would rather tell of an argument that is missing because of it.
+        for word in itertools.takewhile(lambda word: word != "--", words):
+            if word.startswith("--") and word.partition("=")[0] not in self._option_string_actions:
+                self._refuse([word])
+        found, unknown = self.parse_known_args(words, namespace)
+        if unknown:
+            self._refuse(unknown)
+        return found
+
+    def _refuse(self, unknown: Sequence[str]) -> NoReturn:
+        known = [name[2:] for name in self._option_string_actions if name.startswith("--")]
+        name, equals, value = unknown[0].partition("=")
+        meant = suggestions.option(name, known)
+        if not name.startswith("-"):
+            meant, equals, value = "data" if "data" in known and Path(name).is_dir() else "", " ", name
+        message = f"unrecognized arguments: {' '.join(unknown)}"
+        if meant:
+            raise UsageError(f"{message}; did you mean '--{meant}{' ' if equals else ''}{value}'?")
+        self.error(message)
 
     def error(self, message: str) -> NoReturn:
         """Raise ``message``, and where help is to be had, as a usage error."""

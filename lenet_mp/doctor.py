@@ -24,8 +24,10 @@ EPILOG = """\
 examples:
   lenet-mp doctor
   lenet-mp doctor --data data/ --out runs/
-  mpirun -n 4 python -m lenet_mp.doctor       the ranks too: hosts, cores, versions
-Each line is ok, a note (works, but) or a problem; the exit code is 1 if there is any problem.
+  mpirun -n 4 lenet-mp doctor       the ranks too: hosts, cores, versions
+
+Each line is ok, a note (works, but) or a problem; exit code 1 if there is any
+problem.
 """
 
 

@@ -34,8 +34,10 @@ EPILOG = """\
 examples:
   lenet-mp scale --quick
   lenet-mp scale --model 2 --batch-size 1000 --out scaling
-  lenet-mp scale --ranks 1,2,4,8 --threads 1 --latency 2 --bandwidth 100      for a cluster with InfiniBand
-Writes steps.csv, allreduce.csv, prediction.csv, scale.png and report.txt, which is also printed.
+  lenet-mp scale --ranks 1,2,4 --threads 1 --latency 2 --bandwidth 100
+
+Writes steps.csv, allreduce.csv, prediction.csv, scale.png and report.txt, which
+is also printed.
 """
 
 
@@ -43,7 +45,9 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the command's parser."""
     parser = cli.Parser(
         "scale",
-        description="Measure strong and weak scaling over ranks x threads, name the bottleneck, predict clusters.",
+        usage="lenet-mp scale [OPTION...]",
+        description="Measure strong and weak scaling over ranks x threads, name the bottleneck,\n"
+        "predict clusters.",
         epilog=EPILOG,
     )
     parser.add_argument("--model", default="1", metavar="NAME", help="1, 2, lenet5 or a .toml file (default: 1)")

@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from lenet_mp.training.trainer import Recorder, Trainer
 
 EPILOG = """examples:
-  python -m lenet_mp.train                                    a small sample of real images, model 1
-  mpirun -n 4 python -m lenet_mp.train --model 2 --data data/
-  python -m lenet_mp.train --resume runs/model-1-1 --epochs 20
+  lenet-mp train                                a sample of real images, model 1
+  mpirun -n 4 lenet-mp train --model 2 --data data/
+  lenet-mp train --resume runs/model-1-1 --epochs 20
 """
 
 
@@ -45,8 +45,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser = Parser(
         "train", usage="lenet-mp train [OPTION...]", description="Train a model on shards of images.", epilog=EPILOG
     )
-    recipe = parser.add_argument_group("what is trained, how, on what")
-    config_options.add(recipe)
+    others = {option.name for option in fields(Config)} - config.LEARNING
+    config_options.add(parser.add_argument_group("what is trained, on what"), left_out=config.LEARNING)
+    config_options.add(parser.add_argument_group("how it learns"), left_out=others)
     _add_conduct(parser.add_argument_group("how the run is carried out"))
     return parser
 
@@ -60,10 +61,10 @@ def _add_conduct(group: argparse._ArgumentGroup) -> None:
         nargs="?",
         const="newest",
         metavar="RUN",
-        help="go on with a run folder or checkpoint; alone: with --out or the newest; 'auto': so, or start",
+        help="go on with RUN (the newest); auto: if there is one",
     )
-    group.add_argument("--progress", choices=MODES, default="auto", help="display while training (auto)")
-    group.add_argument("--max-time", default="", metavar="TIME", help="save and stop after so long, e.g. 55m; exit 143")
+    group.add_argument("--progress", choices=MODES, default="auto", metavar="MODE", help=f"{', '.join(MODES)} (auto)")
+    group.add_argument("--max-time", default="", metavar="TIME", help="save and stop after e.g. 55m (exit code 143)")
     group.add_argument("--save-every", default="10m", metavar="TIME", help="save within an epoch too (10m; 0: never)")
     group.add_argument("--timeout", default="5m", metavar="TIME", help="end all ranks if one hangs (5m; 0: never)")
     group.add_argument("--verify-data", action="store_true", help="compare all shards with their SHA-256 first")

@@ -27,23 +27,27 @@ if TYPE_CHECKING:
 
 SHEET, BALANCE = "contact_sheet.png", "class_balance.png"
 _DESCRIPTION = """\
-Check a data set against its manifest: the SHA-256 of every file, counts, labels, mean and standard deviation, files
-that do not belong to it. Then show how many images each class has, and draw contact_sheet.png (random training images
-of every class) and class_balance.png. The original program's folders have no manifest; of those the structure
-is checked.
+Check a data set against its manifest: SHA-256 of every file, counts, labels,
+mean and deviation, strange files (without a manifest, the structure). Show how
+many images each class has; draw contact_sheet.png (random training images of
+every class) and class_balance.png."""
+_EPILOG = """\
+examples:
+  lenet-mp verify data/
+  lenet-mp verify data/ --no-pictures && lenet-mp train --data data/
 
-Exit code 0: whole; 3: something is wrong (every finding is a line on stderr)."""
+exit code: 0 whole; 3 something is wrong (every finding is a line on stderr)"""
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the command's parser."""
-    parser = cli.Parser("verify", description=_DESCRIPTION)
+    parser = cli.Parser("verify", description=_DESCRIPTION, epilog=_EPILOG)
     parser.add_argument("data", type=Path, metavar="DATA", help="data folder")
-    parser.add_argument("-o", "--out", type=Path, metavar="DIR", help="where the pictures go (default: DATA)")
+    parser.add_argument("-o", "--out", type=Path, metavar="DIR", help="where the pictures go (DATA)")
     parser.add_argument("--images", type=arguments.positive, default=10, metavar="N", help="images a class (10)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="which images are drawn (default 0)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="which images are drawn (0)")
     parser.add_argument("--no-pictures", action="store_true", help="check only")
-    parser.add_argument("--workers", type=arguments.positive, metavar="N", help="threads (default: one a core)")
+    parser.add_argument("--workers", type=arguments.positive, metavar="N", help="threads (one a core)")
     return parser
 
 

@@ -13,44 +13,47 @@ from lenet_mp.data.jpeg_store import DEFAULT_QUALITY
 DEFAULT_SKIP_PERCENT = 5.0
 
 _DESCRIPTION = """\
-Decode images, resize them to one size and store them as H5 shards of uint8 pixels (0.h5, 1.h5, ...; validation and
-test in data.h5), with a manifest.json that says what is in them. Interrupted, it goes on where it was when it is
-called again.
+Decode images, resize them to one size and store them as H5 shards of pixels,
+with a manifest that says what is in them. Interrupted, it goes on where it was
+when it is called again.
 
-A list holds 'PATH CLASS' on every line; the class is a number or a name. A file classes.txt beside the training list
-names the classes ('NUMBER NAME' or one name a line). A folder of folders has one class a folder; if they are called
-train, val and test, the class folders are those inside.
-
-What becomes of the images: EXIF turns are applied, alpha is composited on white, 16 bits become 8, of several frames
-the first counts, the aspect is not kept. Large JPEG files are decoded at the reduced scale that suffices."""
+A list holds 'PATH CLASS' on every line; the class is a number or a name. A
+file classes.txt beside the training list names the classes. A folder of
+folders has one class a folder; if they are called train, val and test, the
+class folders are those inside. What becomes of odd images: docs/data.md."""
 _EPILOG = """\
 examples:
   lenet-mp prepare --lists train.txt val.txt test.txt --root images/ --out data/
   lenet-mp prepare --folder photos/ --split 80,10,10 --out data/
 
-exit code: 0 done; 2 wrong options, or the output folder holds something else; 3 images or lines cannot be used (all
-are listed); 74 cannot write"""
+exit code: 0 done; 2 wrong options, or --out holds something else; 3 images or
+lines cannot be used (all are listed); 74 cannot write"""
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the command's parser."""
-    parser = cli.Parser("prepare", description=_DESCRIPTION, epilog=_EPILOG)
+    parser = cli.Parser(
+        "prepare",
+        usage="lenet-mp prepare (--lists LIST... | --folder DIR) --out DIR [OPTION...]",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+    )
     source = parser.add_argument_group("images")
     one = source.add_mutually_exclusive_group(required=True)
     one.add_argument("--lists", type=Path, nargs="+", metavar="LIST", help="training, validation and test list")
     one.add_argument("--folder", type=Path, metavar="DIR", help="folder with one folder a class")
     source.add_argument("--root", type=Path, metavar="DIR", help="where the lists' paths begin (their folder)")
     source.add_argument("--allow-outside", action="store_true", help="accept images outside --root")
-    source.add_argument("--classes", type=Path, metavar="FILE", help="names of the classes (classes.txt by the list)")
+    source.add_argument("--classes", type=Path, metavar="FILE", help="names of classes (classes.txt by the list)")
     source.add_argument(
         "--split", type=shares, default=(80.0, 10.0, 10.0), metavar="A,B,C",
-        help="per cent for training, validation, test with --folder (80,10,10)",
+        help="per cent to train, validate, test (80,10,10)",
     )  # fmt: skip
     _add_storage(parser.add_argument_group("data set"))
     run = parser.add_argument_group("run")
     run.add_argument(
         "--skip-bad", type=percent, nargs="?", const=DEFAULT_SKIP_PERCENT, metavar="PERCENT",
-        help="leave out what cannot be used, up to this share of all samples (5; ten images in any case)",
+        help="leave out what cannot be used, up to this share of all samples (5; or ten)",
     )  # fmt: skip
     run.add_argument("--report", type=Path, metavar="FILE", help="write what was rejected and why (CSV)")
     run.add_argument("--overwrite", action="store_true", help="replace the data set in --out")
@@ -61,14 +64,16 @@ def build_parser() -> argparse.ArgumentParser:
 def _add_storage(group: argparse._ArgumentGroup) -> None:
     group.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="where the data set goes")
     group.add_argument("--size", type=size, default=(250, 250), metavar="N|HxW", help="pixels (250)")
-    group.add_argument("--channels", type=int, choices=(1, 3), default=3, help="3: RGB (default), 1: greyscale")
-    group.add_argument("--filter", choices=tuple(FILTERS), default=DEFAULT_FILTER, help=f"resizing ({DEFAULT_FILTER})")
+    group.add_argument("--channels", type=int, choices=(1, 3), default=3, metavar="N", help="3: RGB, 1: greyscale (3)")
+    group.add_argument(
+        "--filter", choices=tuple(FILTERS), default=DEFAULT_FILTER, metavar="NAME",
+        help=f"for resizing: {', '.join(FILTERS)} ({DEFAULT_FILTER})",
+    )  # fmt: skip
     group.add_argument("--shard-size", type=positive, default=500, metavar="N", help="images a file (500)")
     group.add_argument("--seed", type=int, default=0, metavar="N", help="order of the training images (0)")
     group.add_argument(
-        "--store", choices=("raw", "jpeg"), default="raw",
-        help="raw: pixels, read at memory speed (default); jpeg: a tenth of the space, but decoding takes longer than "
-        "training, so only where pixels do not fit the disk",
+        "--store", choices=("raw", "jpeg"), default="raw", metavar="KIND",
+        help="raw: pixels; jpeg: a tenth of the space, but decoding takes longer than training (raw)",
     )  # fmt: skip
     group.add_argument("--quality", type=quality, default=DEFAULT_QUALITY, metavar="N", help="of --store jpeg (90)")
 

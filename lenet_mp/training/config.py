@@ -6,7 +6,7 @@ import tomllib
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from lenet_mp import files
+from lenet_mp import files, suggestions
 from lenet_mp.errors import UsageError
 from lenet_mp.networks.network import INITIALISERS
 from lenet_mp.networks.normalization import DEFAULT, RANGES
@@ -28,44 +28,44 @@ class Config:
     """What decides a run's result, and where it reads and writes; every field is an option of the command."""
 
     model: str = _option("1", "1, 2, lenet5, or a .toml file", metavar="NAME")
-    data: str = _option("", "shards made by 'prepare'; left out: a sample of Fashion-MNIST", metavar="FOLDER")
+    data: str = _option("", "from 'prepare'; left out: a sample of Fashion-MNIST", metavar="FOLDER")
     epochs: int = _option(10, "passes over the training set", low=1, high=1_000_000, metavar="N")
     batch_size: int = _option(
         500, "samples a step over all ranks together", low=1, high=MAX_SAMPLES_A_STEP, metavar="N"
     )
-    streams: int = _option(0, "parts of an epoch for ranks to share; 0: 8, or fewer", low=0, high=65_536, metavar="N")
+    streams: int = _option(0, "parts of an epoch that ranks share; 0: 8 or fewer", low=0, high=65_536, metavar="N")
     recipe: str = _option(
-        "original", "defaults for the options from here to --patience", choices=("original", "modern")
+        "original", "original or modern, sets most of these", choices=("original", "modern"), metavar="NAME"
     )
-    lr: str = _option(ORIGINAL, "learning rates: RATE*EPOCHS,... or one RATE", metavar="RATES")
+    lr: str = _option(ORIGINAL, "RATE or RATE*EPOCHS,...", metavar="RATES")
     lr_scale: str = _option(
-        "sum", "the rate is for a batch's summed gradient, its mean, or between", choices=("sum", "mean", "sqrt")
+        "sum", "rate of a batch's gradients: sum, mean or sqrt", choices=("sum", "mean", "sqrt"), metavar="RULE"
     )
-    schedule: str = _option("original", "original: the table --lr; others: from its first rate", choices=SCHEDULES)
+    schedule: str = _option(
+        "original", "constant, step, cosine, plateau, or as --lr", choices=SCHEDULES, metavar="RULE"
+    )
     warmup: float = _option(0.0, "epochs in which the rate rises from zero", low=0.0, high=1e6, metavar="EPOCHS")
     momentum: float = _option(0.95, "momentum coefficient", low=0.0, high=1.0, metavar="X")
     nesterov: bool = _option(default=False, help_text="Nesterov's momentum")
     weight_decay: float = _option(0.0, "weight decay coefficient", low=0.0, high=1e6, metavar="X")
     clip_norm: float = _option(0.0, "largest norm of a batch's mean gradient; 0: any", low=0.0, high=1e9, metavar="X")
-    label_smoothing: float = _option(
-        0.0, "share of every label that is spread over all classes", low=0.0, high=1.0, metavar="X"
-    )
+    label_smoothing: float = _option(0.0, "part of each label spread over all classes", low=0.0, high=1.0, metavar="X")
     class_weights: str = _option(
-        "", "balanced, a number for each class, or a file of 'CLASS WEIGHT'", metavar="WEIGHTS"
+        "", "balanced, a number a class, or file of CLASS WEIGHT", metavar="W"
     )
     patience: int = _option(
-        0, "stop after so many epochs without better validation; 0: never", low=0, high=1_000_000, metavar="EPOCHS"
+        0, "stop after so many epochs without gain; 0: never", low=0, high=1_000_000, metavar="EPOCHS"
     )
-    init: str = _option("Xavier", "weight initialisation", choices=tuple(INITIALISERS))
-    init_from: str = _option("", "weights to begin with: a run, .ckpt, .npz or .safetensors", metavar="FILE")
-    normalize: str = _option(DEFAULT, "range of the pixels: [0, 1], [-1, 1], [-0.1, 1.175]", choices=tuple(RANGES))
-    seed: int = _option(0, "decides initial weights and the order of the shards", low=0, high=MAX_SEED, metavar="N")
+    init: str = _option("Xavier", "Xavier, Gaussian_dist or Fan-in", choices=tuple(INITIALISERS), metavar="NAME")
+    init_from: str = _option("", "weights of a run, .ckpt, .npz or .safetensors file", metavar="FILE")
+    normalize: str = _option(
+        DEFAULT, "pixels to [0, 1], [-1, 1] or lenet5's", choices=tuple(RANGES), metavar="RANGE"
+    )
+    seed: int = _option(0, "of initial weights and the order of shards", low=0, high=MAX_SEED, metavar="N")
     train_accuracy: str = _option(
-        "full",
-        "full: after each epoch, of its weights; running: meanwhile, no extra pass",
-        choices=("full", "running"),
+        "full", "full: after each epoch; running: meanwhile", choices=("full", "running"), metavar="WHEN"
     )
-    feature_image: str = _option("", "whose feature maps are saved (first validation image)", metavar="FILE")
+    feature_image: str = _option("", "whose feature maps are saved (a validation image)", metavar="FILE")
 
     def __post_init__(self) -> None:
         for option in fields(self):
@@ -89,6 +89,10 @@ RECIPES: dict[str, dict[str, Any]] = {
     "modern": _MODERN,
 }
 """Options that a recipe sets; those given beside it win."""
+
+_NAMES_IN_ORDER = [option.name for option in fields(Config)]
+LEARNING = frozenset(_NAMES_IN_ORDER[_NAMES_IN_ORDER.index("recipe") : _NAMES_IN_ORDER.index("patience") + 1])
+"""Options of how the weights are moved; the others say what is trained on what."""
 
 FREE_ON_RESUME = frozenset({"data", "epochs", "train_accuracy", "feature_image"})
 """Options that may differ when a run goes on; the others would make it another run."""
@@ -123,7 +127,9 @@ def check_options(options: dict[str, Any], source: str) -> dict[str, Any]:
     known = {option.name for option in fields(Config)}
     unknown = sorted(set(options) - known)
     if unknown:
-        raise UsageError(f"{source}: unknown option '{unknown[0]}'; it can set {', '.join(sorted(known))}")
+        meant = suggestions.option(unknown[0], [flag(name)[2:] for name in known]).replace("-", "_")
+        hint = f"did you mean '{meant}'?" if meant else f"it can set {', '.join(sorted(known))}"
+        raise UsageError(f"{source}: unknown option '{unknown[0]}'; {hint}")
     return options
 
 

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lenet_mp import suggestions
 from lenet_mp.errors import UsageError
+from lenet_mp.training import config
 from lenet_mp.training.config import Config
 
 if TYPE_CHECKING:
@@ -62,8 +64,11 @@ def read(text: str) -> Choice:
     """Read ``lr=0.01,0.1`` or ``lr=1e-3..1e-1``; ``UsageError`` for anything else."""
     name, _, rest = text.partition("=")
     name = name.strip().removeprefix("--").replace("-", "_")
-    if name in UNFIT or name not in {option.name for option in fields(Config)} or not rest:
-        raise UsageError(f"cannot try '{text}': write OPTION=VALUE,VALUE,... or OPTION=LOW..HIGH, as in lr=0.01,0.1")
+    fit = {option.name for option in fields(Config)} - UNFIT
+    if name not in fit or not rest:
+        meant = suggestions.option(name, [config.flag(other)[2:] for other in fit]).replace("-", "_")
+        hint = f"did you mean '{meant}'?" if name not in fit and meant else "as in lr=0.01,0.1"
+        raise UsageError(f"cannot try '{text}': write OPTION=VALUE,VALUE,... or OPTION=LOW..HIGH; {hint}")
     ends = re.fullmatch(r"([^.,]*\.?[^.,]*)\.\.([^.,]*\.?[^.,]*)", rest)
     if not ends:
         values = tuple(dict.fromkeys(_typed(name, part.strip()) for part in rest.split(",")))
