@@ -7,11 +7,12 @@ import time
 from typing import TYPE_CHECKING, NoReturn
 
 from lenet_mp import cli, tables
-from lenet_mp.data import checks
+from lenet_mp.data import checks, idx_preparation
+from lenet_mp.data.classes import read_classes
 from lenet_mp.data.folders import read_folders
 from lenet_mp.data.jobs import Options
 from lenet_mp.data.lists import read_lists
-from lenet_mp.data.preparation import prepare
+from lenet_mp.data.preparation import Result, prepare
 from lenet_mp.data.prepare_options import build_parser
 from lenet_mp.data.shard_making import inspect
 from lenet_mp.errors import DataError, UsageError
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lenet_mp.data.manifest import Manifest
-    from lenet_mp.data.preparation import Result
     from lenet_mp.data.samples import Collection, Problem
     from lenet_mp.parallel.comm import Comm
 
@@ -43,7 +43,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace, world: Comm) -> int:
     began = time.monotonic()
-    options = Options(args.size, args.channels, args.shard_size, args.seed, args.filter, args.store, args.quality)
+    if args.idx:
+        return _from_idx(args, world, began)
+    size, channels = args.size or Options.size, args.channels or Options.channels
+    options = Options(size, channels, args.shard_size, args.seed, args.filter, args.store, args.quality)
     workers = args.workers or max(1, threads.cores() // world.local_size)
     gathered = _gather(args, options, workers) if world.rank == 0 else None
     world.rest()
@@ -64,6 +67,33 @@ def _run(args: argparse.Namespace, world: Comm) -> int:
         _give_up(args, result.problems, _total(collection))
     _report(args.report, result.problems)
     _summarise(args.out, result, result.manifest, time.monotonic() - began)
+    return 0
+
+
+def _from_idx(args: argparse.Namespace, world: Comm, began: float) -> int:
+    """Prepare IDX files, on rank 0: it takes a second."""
+    if world.rank:
+        world.rest()
+        return 0
+    if args.store != "raw" or args.channels not in (None, 1):
+        raise UsageError("--idx: the images have one channel and are stored raw; leave --store and --channels out")
+    if not args.idx.is_dir():
+        raise UsageError(f"{args.idx}: no such folder; give the one with the IDX files")
+    made, new = idx_preparation.prepare(
+        args.idx,
+        args.out,
+        hold_out=args.hold_out,
+        size=args.size,
+        resampling=args.filter,
+        shard_size=args.shard_size,
+        seed=args.seed,
+        class_names=read_classes(args.classes) if args.classes else (),
+        overwrite=args.overwrite,
+    )
+    seconds = time.monotonic() - began
+    images = sum(sum(shard.counts.values()) for shard in made.shards)
+    _summarise(args.out, Result([], made, 0, images / seconds if new else 0.0), made, seconds)
+    world.rest()
     return 0
 
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lenet_mp.data import classes, manifest
-from lenet_mp.data.folders import shuffled
-from lenet_mp.data.manifest import Manifest
+from lenet_mp.data.array_writer import write_arrays
 from lenet_mp.data.shard_file import Split
-from lenet_mp.data.shard_writer import write_shard
 from lenet_mp.errors import ArrayError, DataError
-from lenet_mp.files import make_folder, write_atomically
+from lenet_mp.files import make_folder
 
 if TYPE_CHECKING:
     import os
@@ -27,9 +25,6 @@ if TYPE_CHECKING:
 
     Samples = tuple[ArrayLike, ArrayLike]
 
-SHARD_SIZE = 500
-SEED = 0
-"""Order of the training images, as of ``prepare``."""
 AXES = 4
 """N, H, W, C."""
 
@@ -122,21 +117,8 @@ def save_dataset(
     if (folder / manifest.NAME).exists() or any(folder.glob("*.h5")):
         raise DataError(f"{folder} holds a data set already: choose another folder, or train on that one")
     samples = _checked({"train": train, "validation": validation, "test": test})
-    images, labels = samples.pop("train")
-    names = _class_names(class_names, [labels, *(own for _, own in samples.values())])
-    shape: Shape = (images.shape[1], images.shape[2], images.shape[3])
-    kinds: dict[str, Any] = {"image_shape": shape, "channel_order": manifest.CHANNEL_ORDERS[shape[2]][0]}
-    order = np.array(shuffled(range(len(labels)), SEED, "train"))
-    parts = [order[start : start + SHARD_SIZE] for start in range(0, len(order), SHARD_SIZE)]
-    entries = [
-        write_shard(folder / f"{number}.h5", [("train", images[part], labels[part])], **kinds)
-        for number, part in enumerate(parts)
-    ]
-    if samples:
-        held_out = [(split, *arrays) for split, arrays in samples.items()]
-        entries.append(write_shard(folder / manifest.HELD_OUT, held_out, **kinds))
-    made = Manifest(shape, kinds["channel_order"], names, tuple(entries), {"from": "arrays"})
-    write_atomically(folder / manifest.NAME, made.encode())
+    names = _class_names(class_names, [labels for _, labels in samples.values()])
+    write_arrays(folder, samples, names, {"from": "arrays"})
     return folder
 
 

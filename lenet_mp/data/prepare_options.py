@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lenet_mp import cli
 from lenet_mp.arguments import positive, size
+from lenet_mp.data.idx_preparation import HOLD_OUT
 from lenet_mp.data.images import DEFAULT_FILTER, FILTERS
 from lenet_mp.data.jpeg_store import DEFAULT_QUALITY
 
@@ -25,6 +26,7 @@ _EPILOG = """\
 examples:
   lenet-mp prepare --lists train.txt val.txt test.txt --root images/ --out data/
   lenet-mp prepare --folder photos/ --split 80,10,10 --out data/
+  lenet-mp prepare --idx mnist/ --out data/
 
 exit code: 0 done; 2 wrong options, or --out holds something else; 3 images or
 lines cannot be used (all are listed); 74 cannot write"""
@@ -34,7 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the command's parser."""
     parser = cli.Parser(
         "prepare",
-        usage="lenet-mp prepare (--lists LIST... | --folder DIR) --out DIR [OPTION...]",
+        usage="lenet-mp prepare (--lists LIST... | --folder DIR | --idx DIR) -o DIR [...]",
         description=_DESCRIPTION,
         epilog=_EPILOG,
     )
@@ -42,12 +44,17 @@ def build_parser() -> argparse.ArgumentParser:
     one = source.add_mutually_exclusive_group(required=True)
     one.add_argument("--lists", type=Path, nargs="+", metavar="LIST", help="training, validation and test list")
     one.add_argument("--folder", type=Path, metavar="DIR", help="folder with one folder a class")
+    one.add_argument("--idx", type=Path, metavar="DIR", help="folder of IDX files, as MNIST's")
     source.add_argument("--root", type=Path, metavar="DIR", help="where the lists' paths begin (their folder)")
     source.add_argument("--allow-outside", action="store_true", help="accept images outside --root")
     source.add_argument("--classes", type=Path, metavar="FILE", help="names of classes (classes.txt by the list)")
     source.add_argument(
         "--split", type=shares, default=(80.0, 10.0, 10.0), metavar="A,B,C",
         help="per cent to train, validate, test (80,10,10)",
+    )  # fmt: skip
+    source.add_argument(
+        "--hold-out", type=int, default=HOLD_OUT, metavar="N",
+        help=f"training images to validate with --idx ({HOLD_OUT})",
     )  # fmt: skip
     _add_storage(parser.add_argument_group("data set"))
     run = parser.add_argument_group("run")
@@ -63,8 +70,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_storage(group: argparse._ArgumentGroup) -> None:
     group.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="where the data set goes")
-    group.add_argument("--size", type=size, default=(250, 250), metavar="N|HxW", help="pixels (250)")
-    group.add_argument("--channels", type=int, choices=(1, 3), default=3, metavar="N", help="3: RGB, 1: greyscale (3)")
+    group.add_argument("--size", type=size, metavar="N|HxW", help="pixels (250; those of IDX files)")
+    group.add_argument("--channels", type=int, choices=(1, 3), metavar="N", help="3: RGB, 1: greyscale (3)")
     group.add_argument(
         "--filter", choices=tuple(FILTERS), default=DEFAULT_FILTER, metavar="NAME",
         help=f"for resizing: {', '.join(FILTERS)} ({DEFAULT_FILTER})",

@@ -14,23 +14,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
 
 from lenet_mp.data import manifest, shards
-from lenet_mp.data.folders import shuffled
-from lenet_mp.data.images import DEFAULT_FILTER, FILTERS
-from lenet_mp.data.manifest import Manifest
-from lenet_mp.data.moments import mean_and_deviation, sums
-from lenet_mp.data.shard_writer import write_shard
+from lenet_mp.data.array_writer import SEED, SHARD_SIZE, write_arrays
+from lenet_mp.data.images import DEFAULT_FILTER
 from lenet_mp.errors import DataError
-from lenet_mp.files import make_folder, write_atomically
+from lenet_mp.files import make_folder
 from lenet_mp.locks import folder_lock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from lenet_mp.data.pixels import Pixels
-    from lenet_mp.data.shard_file import Labels
+    from collections.abc import Mapping
 
     Arrays = Mapping[str, tuple[np.ndarray, np.ndarray]]  # split -> images (n, 28, 28), labels (n,), both uint8
 
@@ -46,11 +39,6 @@ CLASS_NAMES = (
     "Bag",
     "Ankle boot",
 )
-SHARD_SIZE = 500
-"""Training images a file."""
-SEED = 0
-"""Order of the training images."""
-
 _FILE = "fashion-mnist.npz"
 
 
@@ -95,7 +83,9 @@ def prepare(cache_folder: Path | None = None, size: int = 250) -> Path:
             _tell("using the prepared", folder, size, arrays)
         else:
             _tell("preparing the built-in", folder, size, arrays)
-            _write(folder, arrays, size, options)
+            (folder / manifest.NAME).unlink(missing_ok=True)
+            samples = {split: (images[..., np.newaxis], labels) for split, (images, labels) in arrays.items()}
+            write_arrays(folder, samples, CLASS_NAMES, options, size=(size, size))
     return folder
 
 
@@ -118,40 +108,3 @@ def _tell(what: str, folder: Path, size: int, arrays: Arrays) -> None:
     images = sum(len(labels) for _, labels in arrays.values())
     contents = f"{images:,} images of {size} x {size} x 1, {images * size**2 / 1e6:.0f} MB"
     print(f"lenet-mp: {what} Fashion-MNIST sample ({contents}) in {folder}", file=sys.stderr, flush=True)
-
-
-def _write(folder: Path, arrays: Arrays, size: int, options: dict[str, Any]) -> None:
-    """Enlarge all images and write the shards, then the manifest."""
-    (folder / manifest.NAME).unlink(missing_ok=True)
-    kinds: dict[str, Any] = {"image_shape": (size, size, 1), "channel_order": "L"}
-    counts = np.zeros(256, np.int64)
-
-    def enlarged(split: str, places: list[int]) -> Iterator[tuple[str, Pixels, Labels]]:
-        images, labels = arrays[split]
-        for start in range(0, len(places), SHARD_SIZE):
-            part = places[start : start + SHARD_SIZE]
-            pixels = np.stack([_resized(images[place], size) for place in part])
-            if split == "train":
-                counts[:] += np.bincount(pixels.reshape(-1), minlength=256)
-            yield split, pixels, labels[part].astype(np.int32)
-
-    order = shuffled(range(len(arrays["train"][1])), SEED, "train")
-    parts = [order[start : start + SHARD_SIZE] for start in range(0, len(order), SHARD_SIZE)]
-    entries = [
-        write_shard(folder / f"{number}.h5", enlarged("train", part), **kinds) for number, part in enumerate(parts)
-    ]
-    held_out = (
-        block for split in ("validation", "test") for block in enlarged(split, list(range(len(arrays[split][1]))))
-    )
-    entries.append(write_shard(folder / manifest.HELD_OUT, held_out, **kinds))
-    extra: dict[str, Any] = {
-        "class_counts": {split: np.bincount(labels).tolist() for split, (_, labels) in arrays.items()}
-    }
-    extra["mean"], extra["std"] = mean_and_deviation(*sums(counts[None]), int(counts.sum()))
-    made = Manifest((size, size, 1), "L", CLASS_NAMES, tuple(entries), options, (), extra)
-    write_atomically(folder / manifest.NAME, made.encode())
-
-
-def _resized(image: np.ndarray, size: int) -> np.ndarray:
-    """An image of (28, 28) as (size, size, 1)."""
-    return np.asarray(Image.fromarray(image).resize((size, size), FILTERS[DEFAULT_FILTER]))[:, :, None]
