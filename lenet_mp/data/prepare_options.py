@@ -36,7 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the command's parser."""
     parser = cli.Parser(
         "prepare",
-        usage="lenet-mp prepare (--lists LIST... | --folder DIR | --idx DIR) -o DIR [...]",
+        usage="lenet-mp prepare (--lists LIST... | --folder DIR | --idx DIR) -o DIR ...",
         description=_DESCRIPTION,
         epilog=_EPILOG,
     )
