@@ -18,6 +18,7 @@ const struct lane_kernels ISA_TABLE = {
     .name = ISA_NAME,
     .lanes = LANES,
     .normalise_pixels = normalise_pixels,
+    .open_view = open_view,
     .transpose_row = transpose_row,
     .finish_rows = finish_rows,
     .conv_forward_row = conv_forward_row,

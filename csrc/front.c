@@ -119,6 +119,7 @@ static void conv_row(const struct lenet_plan *plan, struct worker *w, const floa
 static void open_part(struct worker *w, const struct part *part)
 {
     w->reader.samples = part->samples;
+    w->reader.view = part->view;
     w->reader.row = w->reader.end = 0;
     w->reader.done = 0;
 }

@@ -7,6 +7,7 @@
 /* One part on its way: which samples, and their labels. */
 struct part {
     const uint8_t *samples[LENET_GROUP];  /* addresses, one a lane */
+    struct view *view;                    /* its worker's, or NULL where the images are read as they are */
     const int32_t *labels;                /* of the valid lanes; NULL where only logits are wanted */
     int32_t valid;
 };

@@ -46,4 +46,21 @@ typedef uint8_t unaligned_bytes __attribute__((vector_size(16), may_alias, align
 #define unpack_high(a, b) \
     __builtin_shuffle(a, b, (bytes){8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31})
 #endif
+#if defined(__aarch64__)
+#define select_bytes(v, places) vqtbl1q_u8(v, places)
+#elif !defined(__clang__)
+#define select_bytes(v, places) __builtin_shuffle(v, places)
+#else
+static inline bytes select_bytes(bytes v, bytes places)
+{
+    bytes result;
+    for (int i = 0; i < 16; i++)
+        result[i] = v[places[i]];
+    return result;
+}
+#endif
+#if defined(__SSE2__)
+#define multiply_high(a, b) ((words)_mm_mulhi_epu16((__m128i)(a), (__m128i)(b)))
+#define pack(a, b) ((bytes)_mm_packus_epi16((__m128i)(a), (__m128i)(b)))
+#endif
 #include "all_lanes.h"

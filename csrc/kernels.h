@@ -20,6 +20,8 @@
 
 #include "lenet.h"
 
+#include "augment.h"
+
 /* One part's activations between two layers. `data` is the padded origin; the border is zero and stays so. */
 struct tensor {
     float *data;
@@ -50,6 +52,7 @@ static inline size_t tensor_at(const struct tensor *t, int32_t row)
  */
 struct pixel_reader {
     const uint8_t *const *samples;  /* addresses of the images, one a lane */
+    struct view *view;              /* NULL where images are read as they are */
     int32_t lanes, height;          /* rows of an image, ... */
     size_t count;                   /* ... and pixels (values) of a row */
     float scale, offset;
@@ -61,12 +64,19 @@ struct pixel_reader {
     size_t done;                    /* ... how many pixels are */
 };
 
+#define CACHE_LINE 64
 #define READER_BLOCK 16  /* pixels that are transposed at once */
 
 /* Bytes of a transposed row, [pixel][lane], its pixels rounded up to whole blocks. */
 static inline size_t reader_pitch(const struct pixel_reader *r)
 {
     return (r->count + READER_BLOCK - 1) / READER_BLOCK * READER_BLOCK * (size_t)r->lanes;
+}
+
+/* Of all rows. A block of a view may pass the end of its row (view.h). */
+static inline size_t reader_bytes(const struct pixel_reader *r)
+{
+    return (size_t)r->height * reader_pitch(r) + READER_BLOCK * (size_t)r->lanes;
 }
 
 static inline uint8_t *reader_row(const struct pixel_reader *r, int32_t row)
@@ -85,6 +95,8 @@ struct lane_kernels {
     void (*normalise_pixels)(float *to, const struct pixel_reader *reader, int32_t row, size_t first, size_t count);
     void (*transpose_row)(const struct pixel_reader *reader, int32_t row);
     void (*finish_rows)(struct pixel_reader *reader);
+    /* view.h */
+    void (*open_view)(struct view *view);
     /* conv_forward.h: rows[kh] are the padded input rows under the kernel's rows; reader, if not NULL, may be read on */
     void (*conv_forward_row)(float *y, const float *const *rows, const float *weight, const float *bias,
                              const struct lenet_layer *layer, struct pixel_reader *reader);

@@ -27,6 +27,7 @@
 #define INLINE static inline __attribute__((always_inline))
 
 typedef float vec __attribute__((vector_size(4 * LANES), may_alias));
+typedef int16_t words __attribute__((vector_size(4 * LANES), may_alias));
 typedef int32_t ivec __attribute__((vector_size(4 * LANES), may_alias));
 typedef double dvec __attribute__((vector_size(8 * LANES)));
 typedef int64_t lvec __attribute__((vector_size(8 * LANES)));

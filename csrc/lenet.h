@@ -37,6 +37,20 @@ struct lenet_layer {
     int64_t offset;      /* of its first parameter in the flat vector */
 };
 
+/* How a step may change images as it reads them. What becomes of a sample is drawn by (seed, epoch, sample) alone (augment.c).
+ * Probabilities are in units of 2^-16, factors of 2^-8. Zeros change nothing. */
+struct lenet_augmentation {
+    uint64_t seed, epoch;
+    int32_t height, width, channels;          /* of the images */
+    int32_t fill;                             /* of what is not image: outside it, or erased */
+    int32_t mirror;                           /* probability of a mirror image */
+    int32_t padding_rows, padding_columns;    /* largest shift up or down, left or right */
+    int32_t brightness, contrast;             /* largest change of a factor from 1 */
+    int32_t erase;                            /* probability of an erased rectangle, ... */
+    int32_t least_area, most_area;            /* ... its pixels, ... */
+    int32_t most_ratio;                       /* ... and the largest ratio of its sides, in units of 2^-16, at least 1 */
+};
+
 /* Instruction sets: name number index, best last, or NULL past the end; those that this CPU lacks included. */
 const char *lenet_isa_name(int32_t index);
 /* 1 where this CPU and its operating system have it. */
@@ -62,6 +76,10 @@ struct lenet_target {
 int32_t lenet_softmax_cross_entropy(float *loss, float *dlogits, const float *logits, const int32_t *labels,
                                     const struct lenet_target *targets, int64_t n, int32_t classes, int32_t isa);
 
+/* The n images that a step with these rules reads, one after the other into out. Returns 0, or -1 where memory is short. */
+int32_t lenet_augment(uint8_t *out, const uintptr_t *images, const int64_t *samples, int64_t n,
+                      const struct lenet_augmentation *rules, int32_t isa);
+
 /* A network compiled for one instruction set and a number of threads, with all memory that its steps need.
  * Pixels are read as float(pixel) * scale + offset. NULL where memory is short. Not for two callers at once. */
 struct lenet_plan;
@@ -74,10 +92,12 @@ int64_t lenet_plan_scratch_bytes(const struct lenet_plan *plan);  /* of all thre
  * images: addresses of samples of height * width * channels uint8; group g is the samples starts[g] to
  * starts[g + 1], at most LENET_GROUP. A group's float32 gradient and a sample's loss add their value rounded to
  * a multiple of 2^-40, or nothing and one to LENET_REFUSED where it is not below limit in magnitude.
- * targets: one a class, or NULL; what is summed and compared with the limit is the loss with them. */
+ * targets: one a class, or NULL; what is summed and compared with the limit is the loss with them. With an
+ * augmentation, the images are changed as it says for the sample numbers `samples`; NULL for both: they are not. */
 void lenet_plan_step(struct lenet_plan *plan, int64_t *totals, const float *parameters, const uintptr_t *images,
                      const int32_t *labels, const int32_t *starts, int32_t groups, float limit,
-                     const struct lenet_target *targets);
+                     const struct lenet_target *targets, const struct lenet_augmentation *augmentation,
+                     const int64_t *samples);
 
 /* Forward only, n samples: counts (LENET_COUNTS values, plain cross-entropy) where labels are given, logits where not
  * NULL. */

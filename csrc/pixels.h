@@ -19,14 +19,25 @@
  */
 
 #define ROWS_AHEAD 2  /* far enough for memory, near enough for the cache */
-#define CACHE_LINE 64
 
-/* The block from `at` bytes behind each address on, transposed. */
-INLINE void load_block(bytes *block, const uint8_t *const *images, size_t at)
+/* Registers one by one: copied as a whole, a block would go over the stack. i counts registers. */
+INLINE bytes load_bytes(const void *p, size_t i)
+{
+    bytes v;
+    __builtin_memcpy(&v, (const uint8_t *)p + i * sizeof v, sizeof v);
+    return v;
+}
+
+INLINE void store_block(uint8_t *to, const bytes *block)
 {
 #pragma GCC unroll 4
-    for (int i = 0; i < 4; i++)
-        block[i] = pieces(images, i, at);
+    for (size_t i = 0; i < 4; i++)
+        __builtin_memcpy(to + i * sizeof(bytes), &block[i], sizeof(bytes));
+}
+
+/* Four registers of pieces become 16 pixels, one after the other, of all lanes. */
+INLINE void unpack_block(bytes *block)
+{
 #pragma GCC unroll 2
     for (int round = 0; round < 2; round++) {
         const bytes next[4] = {unpack_low(block[0], block[2]), unpack_high(block[0], block[2]),
@@ -38,6 +49,15 @@ INLINE void load_block(bytes *block, const uint8_t *const *images, size_t at)
 #pragma GCC unroll 4
     for (int i = 0; i < 4; i++)
         block[i] = settle(block[i]);
+}
+
+/* The block from `at` bytes behind each address on, transposed. */
+INLINE void load_block(bytes *block, const uint8_t *const *images, size_t at)
+{
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++)
+        block[i] = pieces(images, i, at);
+    unpack_block(block);
 }
 
 /* A block of which less than 16 bytes may be read. */
@@ -67,14 +87,20 @@ INLINE void read_block(bytes *block, const struct pixel_reader *r, size_t at)
         load_last_block(block, r->samples, at, total - at);
 }
 
+#include "view.h"
+
 /* An image row as bytes. */
 static void transpose_row(const struct pixel_reader *r, int32_t row)
 {
     uint8_t *to = reader_row(r, row);
+    if (r->view) {
+        transpose_view(to, r, row);
+        return;
+    }
     for (size_t done = 0; done < r->count; done += READER_BLOCK, to += READER_BLOCK * LANES) {
         bytes block[4];
         read_block(block, r, (size_t)row * r->count + done);
-        __builtin_memcpy(to, block, sizeof block);
+        store_block(to, block);
     }
 }
 

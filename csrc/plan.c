@@ -139,7 +139,9 @@ static void lay_out_worker(const struct lenet_plan *plan, struct worker *w, stru
         found.strip = take(arena, row, sizeof(float));
     }
     prepare_reader(plan, &found);
-    found.reader.pixels = take(arena, (size_t)first->height, reader_pitch(&found.reader));
+    found.reader.pixels = take(arena, reader_bytes(&found.reader), sizeof(uint8_t));
+    found.view.keep = take(arena, view_keep_bytes(found.reader.count, lanes), sizeof(uint8_t));
+    found.view.scratch = take(arena, view_scratch_bytes(found.reader.count, lanes), sizeof(uint8_t));
     if (plan->pooled_front) {
         const int32_t reach = first->stride * plan->band_rows;  /* image rows from one band to the next */
         found.bands = boundary(plan, 1, 0);

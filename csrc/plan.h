@@ -13,6 +13,7 @@ struct worker {
     struct tensor *activations, *gradients;
     struct workspace work;
     struct pixel_reader reader;
+    struct view view;       /* the part's, if it is augmented */
     float *pixel_rows;      /* the reader's ring: rows of the first convolution's padded input, and ... */
     float *zero_row;        /* ... the row above and below the image */
     float *strip;           /* a part of one (front.c) */

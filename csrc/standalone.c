@@ -1,5 +1,5 @@
 /*
- * standalone.c - one layer alone on ordinary arrays, for tests, feature maps and measurements.
+ * standalone.c - one layer, or the changes of images, alone on ordinary arrays, for tests, feature maps and measurements.
  *
  * Samples are packed into lanes, go through the very functions that the step calls, and are unpacked. Clarity over speed:
  * one thread, memory from the heap.
@@ -126,5 +126,47 @@ int32_t lenet_softmax_cross_entropy(float *loss, float *dlogits, const float *lo
     free(p.data);
     free(sums);
     free(maxima);
+    return result;
+}
+
+/* Reads n images row by row, as many side by side as there are lanes. */
+static void read_views(uint8_t *out, const uintptr_t *images, const int64_t *samples, int64_t n,
+                       const struct lane_kernels *k, struct pixel_reader *reader, const uint8_t **addresses)
+{
+    const size_t lanes = (size_t)k->lanes, image_bytes = (size_t)reader->height * reader->count;
+    for (int64_t first = 0; first < n; first += k->lanes) {
+        for (int64_t lane = 0; lane < k->lanes; lane++) {
+            const int64_t i = first + lane < n ? first + lane : first;
+            addresses[lane] = (const uint8_t *)images[i];
+            reader->view->draws[lane] = draw_sample(reader->view->rules, samples[i], addresses[lane]);
+        }
+        k->open_view(reader->view);
+        for (int32_t h = 0; h < reader->height; h++) {
+            k->transpose_row(reader, h);
+            const uint8_t *row = reader_row(reader, h);
+            for (size_t lane = 0; lane < lanes && first + (int64_t)lane < n; lane++)
+                for (size_t x = 0; x < reader->count; x++)
+                    out[((size_t)first + lane) * image_bytes + (size_t)h * reader->count + x] = row[x * lanes + lane];
+        }
+    }
+}
+
+int32_t lenet_augment(uint8_t *out, const uintptr_t *images, const int64_t *samples, int64_t n,
+                      const struct lenet_augmentation *rules, int32_t isa)
+{
+    const struct lane_kernels *k = lenet_kernels(isa);
+    const size_t lanes = (size_t)k->lanes, count = (size_t)rules->width * (size_t)rules->channels;
+    const uint8_t *addresses[LENET_GROUP];
+    struct view view = {.rules = rules, .keep = malloc(view_keep_bytes(count, lanes)),
+                        .scratch = calloc(view_scratch_bytes(count, lanes), 1)};
+    struct pixel_reader reader = {.samples = addresses, .view = &view, .lanes = k->lanes, .height = rules->height,
+                                  .count = count};
+    reader.pixels = malloc(reader_bytes(&reader));
+    const int32_t result = view.keep && view.scratch && reader.pixels ? 0 : -1;
+    if (result == 0)
+        read_views(out, images, samples, n, k, &reader, addresses);
+    free(view.keep);
+    free(view.scratch);
+    free(reader.pixels);
     return result;
 }

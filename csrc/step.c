@@ -21,11 +21,31 @@
 #include "front.h"
 #include "loss_sample.h"
 
-static struct part make_part(const uintptr_t *images, const int32_t *labels, int32_t valid, int32_t lanes)
+/* What a call works: addresses of images, and labels or NULL; the numbers of its samples, where the images are changed. */
+struct batch {
+    const uintptr_t *images;
+    const int32_t *labels;
+    const struct lenet_target *targets;
+    const struct lenet_augmentation *augmentation;
+    const int64_t *samples;
+};
+
+/* Samples first ... first + valid of a batch. */
+static struct part make_part(const struct lenet_plan *plan, struct worker *w, const struct batch *batch, int64_t first,
+                             int32_t valid)
 {
-    struct part part = {.labels = labels, .valid = valid};
-    for (int32_t lane = 0; lane < lanes; lane++)
-        part.samples[lane] = (const uint8_t *)images[lane < valid ? lane : 0];
+    struct part part = {.labels = batch->labels ? batch->labels + first : NULL, .valid = valid};
+    for (int32_t lane = 0; lane < plan->kernels->lanes; lane++) {
+        const int64_t i = first + (lane < valid ? lane : 0);
+        part.samples[lane] = (const uint8_t *)batch->images[i];
+        if (batch->augmentation)
+            w->view.draws[lane] = draw_sample(batch->augmentation, batch->samples[i], part.samples[lane]);
+    }
+    if (batch->augmentation) {
+        part.view = &w->view;
+        part.view->rules = batch->augmentation;
+        plan->kernels->open_view(part.view);
+    }
     return part;
 }
 
@@ -104,18 +124,17 @@ static void add_group(const struct lenet_plan *plan, struct worker *w, int32_t p
     }
 }
 
+/* Samples `begin` to before `end` of a batch. */
 static void run_group(const struct lenet_plan *plan, struct worker *w, const float *parameters,
-                      const uintptr_t *images, const int32_t *labels, int32_t n, float limit,
-                      const struct lenet_target *targets)
+                      const struct batch *batch, int32_t begin, int32_t end, float limit)
 {
     const int32_t lanes = plan->kernels->lanes;
     int32_t parts = 0;
-    for (int32_t first = 0; first < n; first += lanes, parts++) {
-        const int32_t valid = n - first < lanes ? n - first : lanes;
-        const struct part part = make_part(images + first, labels + first, valid, lanes);
+    for (int32_t first = begin; first < end; first += lanes, parts++) {
         const double start = clock_start(plan->profile);
+        const struct part part = make_part(plan, w, batch, first, end - first < lanes ? end - first : lanes);
         forward(plan, w, &part, parameters);
-        finish_samples(plan, w, &part, w->totals + plan->parameters, limit, targets);
+        finish_samples(plan, w, &part, w->totals + plan->parameters, limit, batch->targets);
         clock_add(&w->seconds[LENET_FORWARD], start);
         const double middle = clock_start(plan->profile);
         backward(plan, w, &part, parameters, parts);
@@ -129,8 +148,10 @@ static void run_group(const struct lenet_plan *plan, struct worker *w, const flo
 
 void lenet_plan_step(struct lenet_plan *plan, int64_t *totals, const float *parameters, const uintptr_t *images,
                      const int32_t *labels, const int32_t *starts, int32_t groups, float limit,
-                     const struct lenet_target *targets)
+                     const struct lenet_target *targets, const struct lenet_augmentation *augmentation,
+                     const int64_t *samples)
 {
+    const struct batch batch = {images, labels, targets, augmentation, samples};
     const int64_t count = (int64_t)plan->parameters + LENET_COUNTS;
 #pragma omp parallel num_threads(plan->threads)
     {
@@ -139,8 +160,7 @@ void lenet_plan_step(struct lenet_plan *plan, int64_t *totals, const float *para
         memset(w->totals, 0, (size_t)count * sizeof(int64_t));
 #pragma omp for schedule(dynamic, 1)
         for (int32_t g = 0; g < groups; g++)
-            run_group(plan, w, parameters, images + starts[g], labels + starts[g], starts[g + 1] - starts[g], limit,
-                      targets);
+            run_group(plan, w, parameters, &batch, starts[g], starts[g + 1], limit);
         const double start = clock_start(plan->profile);
 #pragma omp for schedule(static)
         for (int64_t i = 0; i < count; i++) {
@@ -173,13 +193,15 @@ void lenet_plan_forward(struct lenet_plan *plan, int64_t *counts, float *logits,
                         const uintptr_t *images, const int32_t *labels, int64_t n, float limit)
 {
     const int32_t lanes = plan->kernels->lanes, classes = plan_classes(plan);
+    const struct batch batch = {images, labels, NULL, NULL, NULL};
     for (int32_t t = 0; t < plan->threads; t++)
         memset(plan->workers[t].totals, 0, LENET_COUNTS * sizeof(int64_t));
 #pragma omp parallel for num_threads(plan->threads) schedule(dynamic, 1)
     for (int64_t first = 0; first < n; first += lanes) {
         const int32_t valid = n - first < lanes ? (int32_t)(n - first) : lanes;
-        const struct part part = make_part(images + first, labels ? labels + first : NULL, valid, lanes);
-        forward_part(plan, &plan->workers[omp_get_thread_num()], logits ? logits + first * classes : NULL, parameters,
+        struct worker *w = &plan->workers[omp_get_thread_num()];
+        const struct part part = make_part(plan, w, &batch, first, valid);
+        forward_part(plan, w, logits ? logits + first * classes : NULL, parameters,
                      &part, limit);
     }
     for (int32_t i = 0; labels && i < LENET_COUNTS; i++) {

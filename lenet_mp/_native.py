@@ -10,15 +10,17 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from lenet_mp._kernels import ffi, lib
+from lenet_mp.augmentation import LEAST_ERASED, MOST_RATIO
 from lenet_mp.errors import UsageError
 from lenet_mp.networks.geometry import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lenet_mp.networks.geometry import Layer
+    from lenet_mp.augmentation import Augment
+    from lenet_mp.networks.geometry import Layer, Shape
 
-__all__ = ["VARIABLE", "available", "c_layers", "ffi", "isa", "isa_index", "lib", "pointer", "select"]
+__all__ = ["VARIABLE", "available", "c_augmentation", "c_layers", "ffi", "isa", "isa_index", "lib", "pointer", "select"]
 
 VARIABLE = "LENET_MP_ISA"
 """Environment variable that forces an instruction set."""
@@ -94,6 +96,21 @@ def c_layers(layers: Sequence[Layer]) -> Any:
         row.kernel_height, row.kernel_width = layer.kernel_size
         row.stride, row.padding, row.offset = layer.stride, layer.padding, layer.offset
     return rows
+
+
+def c_augmentation(augment: Augment, shape: Shape, fill: int) -> Any:
+    """Return what a step changes in images of ``shape`` as a ``struct lenet_augmentation``."""
+    rules, chosen = ffi.new("struct lenet_augmentation *"), augment.augmentation
+    rules.seed, rules.epoch = augment.seed, augment.epoch
+    rules.height, rules.width, rules.channels = shape
+    rules.fill = fill
+    rules.mirror, rules.erase = round(chosen.flip * 2**16), round(chosen.erase * 2**16)
+    rules.padding_rows, rules.padding_columns = chosen.padding(shape)
+    rules.brightness, rules.contrast = round(chosen.brightness * 2**8), round(chosen.contrast * 2**8)
+    rules.least_area = max(1, round(LEAST_ERASED * shape[0] * shape[1]))
+    rules.most_area = max(rules.least_area, round(chosen.erase_area * shape[0] * shape[1]))
+    rules.most_ratio = round(MOST_RATIO * 2**16)
+    return rules
 
 
 def pointer(ctype: str, array: Any) -> Any:

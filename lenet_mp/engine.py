@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lenet_mp._guards import check, check_labels
-from lenet_mp._native import available, c_layers, isa, isa_index, lib, pointer
+from lenet_mp._native import available, c_augmentation, c_layers, isa, isa_index, lib, pointer
 from lenet_mp.errors import ArrayError, GeometryError
 from lenet_mp.networks.geometry import ACTIVATIONS, Kind, Layer, Shape, output_size
 from lenet_mp.plan import COUNTS, GROUP_SIZE, LOSS, QUANTUM, REFUSED, SAMPLES, TOP1, TOP5, Plan, default_threads
@@ -22,11 +22,13 @@ from lenet_mp.targets import FIELDS
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from lenet_mp.augmentation import Augment
+
     Array = NDArray[np.float32]
 
 __all__ = [
     "COUNTS", "GROUP_SIZE", "LOSS", "QUANTUM", "REFUSED", "SAMPLES", "TOP1", "TOP5", "Plan",
-    "activation_backward", "activation_forward", "available", "average_pool2d_backward", "average_pool2d_forward",
+    "activation_backward", "activation_forward", "augment_images", "available", "average_pool2d_backward", "average_pool2d_forward",
     "conv2d_backward_input", "conv2d_backward_weight", "conv2d_forward", "default_threads", "dense_backward",
     "dense_forward", "isa", "layer_forward", "max_pool2d_backward", "max_pool2d_forward", "softmax_cross_entropy",
     "subsample2d_backward", "subsample2d_forward",
@@ -252,6 +254,18 @@ def softmax_cross_entropy(logits: Array, labels: NDArray[np.int32],
         isa_index())
     _require_memory(result)
     return loss, dlogits
+
+
+def augment_images(images: NDArray[np.uint8], augment: Augment, *, fill: int) -> NDArray[np.uint8]:
+    """Return ``images`` (N, H, W, C) uint8 as a step with ``augment`` reads them; ``fill`` is what is not image."""
+    check("images", images, np.uint8, ("N", "H", "W", "C"))
+    check("samples", augment.samples, np.int64, (len(images),))
+    out = np.empty_like(images)
+    addresses = images.ctypes.data + np.arange(len(images), dtype=np.uintp) * images.strides[0]
+    rules = c_augmentation(augment, _shape(images), fill)
+    _require_memory(lib.lenet_augment(pointer("uint8_t *", out), pointer("uintptr_t *", addresses),
+                                      pointer("int64_t *", augment.samples), len(images), rules, isa_index()))
+    return out
 
 
 def layer_forward(layer: Layer, x: Array, parameters: Array) -> Array:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lenet_mp._guards import check, check_labels
-from lenet_mp._native import c_layers, ffi, isa, isa_index, lib, pointer
+from lenet_mp._native import c_augmentation, c_layers, ffi, isa, isa_index, lib, pointer
 from lenet_mp.errors import ArrayError, GeometryError, UsageError
 from lenet_mp.targets import FIELDS
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+    from lenet_mp.augmentation import Augment
     from lenet_mp.networks.geometry import Layer
 
 QUANTUM: float = 2.0 ** -lib.LENET_QUANTUM_BITS
@@ -61,6 +62,14 @@ def _require_chain(layers: Sequence[Layer]) -> None:
                             f"got {layers[-1].output_shape}")
 
 
+def fill(scale: float, offset: float) -> int:
+    """Return the pixel value for what is not image, where ``float(pixel) * scale + offset`` is nearest to zero.
+
+    So a border that a shift uncovers looks like the zeros with which a convolution pads.
+    """
+    return min(255, max(0, round(-offset / scale)))
+
+
 class Plan:
     """Compiled step of one network.
 
@@ -95,6 +104,7 @@ class Plan:
         self.classes = layers[-1].output_shape[2]
         self.input_shape = layers[0].input_shape
         self.isa = isa()
+        self._fill = fill(scale, offset)
         plan = lib.lenet_plan_create(c_layers(layers), len(layers), scale, offset, self.threads, isa_index())
         if plan == ffi.NULL:
             raise MemoryError(f"no memory for a plan of {self.threads} threads: use fewer threads or smaller images")
@@ -104,7 +114,7 @@ class Plan:
 
     def step(self, parameters: NDArray[np.float32], images: ArrayLike, labels: NDArray[np.int32],
              group_starts: NDArray[np.int32], *, limit: float, totals: NDArray[np.int64],
-             targets: NDArray[np.float32] | None = None) -> None:
+             targets: NDArray[np.float32] | None = None, augment: Augment | None = None) -> None:
         """Forward and backward over a batch: gradient of the summed loss, and counts, as exact integers.
 
         Parameters
@@ -126,6 +136,8 @@ class Plan:
             at ``SAMPLES``, ``TOP1`` and ``TOP5`` counts of samples, at ``REFUSED`` the number of refused values.
         targets : (classes, 3) float32, optional
             Of :func:`lenet_mp.targets.make_targets`: the loss is the cross-entropy with them, the plain one without.
+        augment : Augment, optional
+            How the images are changed as they are read; the memory that they lie in is not touched.
 
         Raises
         ------
@@ -143,11 +155,16 @@ class Plan:
             raise UsageError(f"limit: expected a number from 0 to 2**22, got {limit}")
         if targets is not None:
             check("targets", targets, np.float32, (self.classes, FIELDS))
+        rules, samples = ffi.NULL, None
+        if augment and augment.augmentation:
+            samples = check("samples", augment.samples, np.int64, addresses.shape)
+            rules = c_augmentation(augment, self.input_shape, self._fill)
         with self._lock:
             lib.lenet_plan_step(
                 self._plan, pointer("int64_t *", totals), pointer("float *", parameters),
                 pointer("uintptr_t *", addresses), pointer("int32_t *", labels), pointer("int32_t *", group_starts),
-                len(group_starts) - 1, limit, pointer("struct lenet_target *", targets))
+                len(group_starts) - 1, limit, pointer("struct lenet_target *", targets), rules,
+                pointer("int64_t *", samples))
 
     def evaluate(self, parameters: NDArray[np.float32], images: ArrayLike, labels: NDArray[np.int32], *,
                  totals: NDArray[np.int64], logits: NDArray[np.float32] | None = None) -> None:

@@ -60,7 +60,8 @@ int main(void)
             return 1;
         for (int32_t repeat = 0; repeat < 20; repeat++) {
             const int32_t kind = repeat % 2;
-            lenet_plan_step(plan, totals, parameters, addresses, labels, starts, groups, 1e5f, kind ? targets : NULL);
+            lenet_plan_step(plan, totals, parameters, addresses, labels, starts, groups, 1e5f, kind ? targets : NULL,
+                            NULL, NULL);
             if (threads == 1 && repeat == kind)
                 memcpy(expected[kind], totals, sizeof totals);
             different |= memcmp(expected[kind], totals, sizeof totals) != 0;
