@@ -13,6 +13,7 @@
 #include "pool.h"
 #include "sums.h"
 #include "update.h"
+#include "view.h"
 
 const struct lane_kernels ISA_TABLE = {
     .name = ISA_NAME,

@@ -1,9 +1,9 @@
 /*
  * augment.c - what is drawn for a sample.
  *
- * A draw follows from seed, epoch and the sample's number in the data set, whichever thread, rank or step works it. The
- * generator is Philox4x64-10 (Salmon et al. 2011): ten rounds of multiplication turn a counter into 256 random bits. The
- * counter is (block, sample, STREAM, 0) and the key (seed, epoch), so the words are those of NumPy's
+ * A draw follows from seed, epoch and the sample's number in the data set, whichever thread, rank or step works it.
+ * The generator is Philox4x64-10 (Salmon et al. 2011): ten rounds of multiplication make 256 random bits of a counter.
+ * The counter is (block, sample, STREAM, 0) and the key (seed, epoch), so the words are those of NumPy's
  *
  *     numpy.random.Philox(key=[seed, epoch], counter=[0, sample, STREAM, 0]).random_raw(DRAWN)
  *
@@ -17,7 +17,12 @@
 #define STREAM 1      /* 0 shuffles the shards (loader.py) */
 #define MEAN_ROWS 16  /* rows that a mean is taken over at most */
 
-enum word { MIRROR, SHIFT_ROWS, SHIFT_COLUMNS, BRIGHTNESS, CONTRAST, ERASE, AREA, RATIO, UPRIGHT, TOP, LEFT, DRAWN = 12 };
+enum word {
+    MIRROR, SHIFT_ROWS, SHIFT_COLUMNS, BRIGHTNESS,
+    CONTRAST, ERASE, AREA, RATIO,
+    UPRIGHT, TOP, LEFT,
+    DRAWN = 12
+};
 
 /* The upper half of the product; 64-bit machines and others by the same four multiplications of halves. */
 static uint64_t multiply_upper(uint64_t a, uint64_t b)
@@ -71,8 +76,8 @@ static const uint8_t *mean_row(const struct lenet_augmentation *rules, const uin
     return image + (size_t)row * (size_t)rules->width * (size_t)rules->channels;
 }
 
-/* The image's mean, rounded down, over at most MEAN_ROWS rows, evenly spread: over all, it would be a second pass. These rows
- * are the first that is read of the image: all are asked for before one is waited for. */
+/* The image's mean, rounded down, over at most MEAN_ROWS rows, evenly spread: over all it would be a second pass. These
+ * rows are the first that is read of an image: all are asked for before one is waited for. */
 static int32_t mean(const struct lenet_augmentation *rules, const uint8_t *image)
 {
     const size_t count = (size_t)rules->width * (size_t)rules->channels;
@@ -91,7 +96,7 @@ static int32_t mean(const struct lenet_augmentation *rules, const uint8_t *image
     return (int32_t)(total / ((uint64_t)rows * count));
 }
 
-/* brightness * (mean + contrast * (pixel - mean)) = brightness * contrast * pixel + brightness * (1 - contrast) * mean */
+/* brightness * (mean + contrast * (pixel - mean)), as one factor and one addend. */
 static void draw_jitter(struct draw *draw, const uint64_t *words, const struct lenet_augmentation *rules,
                         const uint8_t *image)
 {

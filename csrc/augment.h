@@ -22,19 +22,20 @@ struct draw {
 /* The draw of a sample: by (seed, epoch, sample) and, for contrast, by its pixels. */
 struct draw draw_sample(const struct lenet_augmentation *rules, int64_t sample, const uint8_t *image);
 
-/* A part's images as drawn, for the reader of their rows (view.h). Lanes of a register lie as there. */
+/* A part's images as drawn, for the reader of their rows (view.h). */
 struct view {
     const struct lenet_augmentation *rules;
-    struct draw draws[LENET_GROUP];         /* one a lane */
-    size_t step;                            /* bytes of a row that a block serves: whole pixels, at most 16 bytes */
-    int32_t mirrors, jitters;               /* whether any lane does */
-    ptrdiff_t hops[LENET_GROUP];            /* from block to block: step, or -step where mirrored */
-    uint8_t places[4][4 * LENET_GROUP];     /* the order of bytes in a block's registers */
-    int16_t gains[4 * LENET_GROUP], shifts[4 * LENET_GROUP];  /* of a register's bytes, low halves of pieces first */
-    size_t inner_begin, inner_end;          /* between these, all lanes show their images, but for holes */
-    size_t holes[LENET_GROUP][2];           /* begin and end of what of the present row is none, outside or erased */
-    uint8_t *keep;                          /* like a transposed row: 255 where it shows an image, 0 where it is filled */
-    uint8_t *scratch;                       /* a row of each lane, and on either side as much as it may be shifted */
+    struct draw draws[LENET_GROUP];      /* one a lane */
+    size_t step;                         /* bytes of a row that a block serves: whole pixels, at most 16 bytes */
+    int32_t mirrors, jitters;            /* whether any lane does */
+    ptrdiff_t hops[LENET_GROUP];         /* from block to block: step, or -step where mirrored */
+    uint8_t places[4][4 * LENET_GROUP];  /* which byte of its piece each byte of a block's registers becomes */
+    int16_t gains[4 * LENET_GROUP];      /* of the bytes of a transposed register: of the pieces' first halves, ... */
+    int16_t shifts[4 * LENET_GROUP];     /* ... then of their second ones */
+    size_t inner_begin, inner_end;       /* between these all lanes show their images, but for holes */
+    size_t holes[LENET_GROUP][2];        /* begin and end of what is outside or erased in the present row */
+    uint8_t *keep;                       /* like a transposed row: 255 where an image is shown, 0 where it is filled */
+    uint8_t *scratch;                    /* a row of each lane, and on either side as much as it may be shifted */
 };
 
 /* Bytes of keep and scratch for rows of `count` bytes. */

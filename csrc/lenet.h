@@ -37,18 +37,18 @@ struct lenet_layer {
     int64_t offset;      /* of its first parameter in the flat vector */
 };
 
-/* How a step may change images as it reads them. What becomes of a sample is drawn by (seed, epoch, sample) alone (augment.c).
- * Probabilities are in units of 2^-16, factors of 2^-8. Zeros change nothing. */
+/* How a step may change images as it reads them. What becomes of a sample is drawn by (seed, epoch, sample) alone
+ * (augment.c). Probabilities are in units of 2^-16, factors of 2^-8. Zeros change nothing. */
 struct lenet_augmentation {
     uint64_t seed, epoch;
-    int32_t height, width, channels;          /* of the images */
-    int32_t fill;                             /* of what is not image: outside it, or erased */
-    int32_t mirror;                           /* probability of a mirror image */
-    int32_t padding_rows, padding_columns;    /* largest shift up or down, left or right */
-    int32_t brightness, contrast;             /* largest change of a factor from 1 */
-    int32_t erase;                            /* probability of an erased rectangle, ... */
-    int32_t least_area, most_area;            /* ... its pixels, ... */
-    int32_t most_ratio;                       /* ... and the largest ratio of its sides, in units of 2^-16, at least 1 */
+    int32_t height, width, channels;        /* of the images */
+    int32_t fill;                           /* value of what is not image: outside it, or erased */
+    int32_t mirror;                         /* probability of a mirror image */
+    int32_t padding_rows, padding_columns;  /* largest shift up or down, left or right, less than the image's size */
+    int32_t brightness, contrast;           /* largest change of a factor from 1 */
+    int32_t erase;                          /* probability of an erased rectangle, ... */
+    int32_t least_area, most_area;          /* ... its pixels, ... */
+    int32_t most_ratio;                     /* ... and the largest ratio of its sides, in units of 2^-16 */
 };
 
 /* Instruction sets: name number index, best last, or NULL past the end; those that this CPU lacks included. */
@@ -76,7 +76,7 @@ struct lenet_target {
 int32_t lenet_softmax_cross_entropy(float *loss, float *dlogits, const float *logits, const int32_t *labels,
                                     const struct lenet_target *targets, int64_t n, int32_t classes, int32_t isa);
 
-/* The n images that a step with these rules reads, one after the other into out. Returns 0, or -1 where memory is short. */
+/* n images as a step with these rules reads them, one after the other. Returns 0, or -1 where memory is short. */
 int32_t lenet_augment(uint8_t *out, const uintptr_t *images, const int64_t *samples, int64_t n,
                       const struct lenet_augmentation *rules, int32_t isa);
 

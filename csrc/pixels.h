@@ -87,7 +87,8 @@ INLINE void read_block(bytes *block, const struct pixel_reader *r, size_t at)
         load_last_block(block, r->samples, at, total - at);
 }
 
-#include "view.h"
+/* view.h */
+static void transpose_view(uint8_t *to, const struct pixel_reader *r, int32_t h);
 
 /* An image row as bytes. */
 static void transpose_row(const struct pixel_reader *r, int32_t row)

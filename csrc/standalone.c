@@ -1,5 +1,5 @@
 /*
- * standalone.c - one layer, or the changes of images, alone on ordinary arrays, for tests, feature maps and measurements.
+ * standalone.c - one layer, or the augmentation, alone on ordinary arrays, for tests, feature maps and measurements.
  *
  * Samples are packed into lanes, go through the very functions that the step calls, and are unpacked. Clarity over speed:
  * one thread, memory from the heap.

@@ -21,7 +21,7 @@
 #include "front.h"
 #include "loss_sample.h"
 
-/* What a call works: addresses of images, and labels or NULL; the numbers of its samples, where the images are changed. */
+/* What a call works: addresses of images; labels, or NULL; how the images are changed and their numbers, or NULL. */
 struct batch {
     const uintptr_t *images;
     const int32_t *labels;

@@ -8,8 +8,8 @@
  *     mirrored   blocks are taken from the row's end, and one byte shuffle turns the pixels of each around. For that a
  *                block serves whole pixels: `step` of its 16 bytes; the next block overwrites the rest
  *     brighter   a multiplication and an addition of words
- *     filled     `keep` lies like a transposed row and says where images are shown. It is applied where any lane needs it,
- *                and changed where a lane's hole (the row is outside the image, or partly erased) begins or ends
+ *     filled     `keep` lies like a transposed row and says where images are shown. It is applied where any lane needs
+ *                it, and changed where a lane's hole (the row is outside the image, or partly erased) begins or ends
  *
  * Beside a row lie the rows before and after it, so that all reads stay inside the image, but at its first and last
  * rows: those are read from a copy.
@@ -32,6 +32,7 @@ INLINE void find_inside(size_t *inside, const struct view *v, int lane)
     inside[1] = d->dx > 0 ? count - shift : count;
 }
 
+/* Notes where the next row has no image, besides beside it. */
 static void move_hole(struct view *v, int lane, size_t begin, size_t end)
 {
     size_t inside[2], *hole = v->holes[lane];
@@ -87,8 +88,9 @@ static void open_view(struct view *v)
     }
 }
 
-/* The copy of a row that is read beyond the image, or whose pixels are too long for a block to turn them. */
-__attribute__((noinline)) static const uint8_t *copy_row(const struct view *v, const uint8_t *source, int lane, int32_t turned)
+/* For rows beside which lies no image, and for those whose pixels are too long for a block: they are turned here. */
+__attribute__((noinline)) static const uint8_t *copy_row(const struct view *v, const uint8_t *source, int lane,
+                                                         int32_t turned)
 {
     const size_t channels = (size_t)v->rules->channels, width = (size_t)v->rules->width, count = width * channels;
     uint8_t *row = v->scratch + (size_t)lane * view_scratch_bytes(count, 1) + count + VIEW_SLACK;
@@ -100,7 +102,7 @@ __attribute__((noinline)) static const uint8_t *copy_row(const struct view *v, c
     return row;
 }
 
-/* Where each lane's first block of row h lies, and the row to fetch meanwhile; whether there are holes in this row. */
+/* Where each lane's first block of row h lies, and the row to fetch meanwhile. Returns whether any lane has a hole. */
 INLINE int32_t find_lines(const uint8_t **lines, const uint8_t **ahead, struct view *v, const struct pixel_reader *r,
                           int32_t h)
 {
@@ -114,7 +116,7 @@ INLINE int32_t find_lines(const uint8_t **lines, const uint8_t **ahead, struct v
         if (begin != v->holes[lane][0] || end != v->holes[lane][1])
             move_hole(v, lane, begin, end);
         holes |= begin < end;
-        const int32_t row = outside ? 0 : at, next = row + ROWS_AHEAD < r->height ? row + ROWS_AHEAD : row;
+        const int32_t row = outside ? r->height / 2 : at, next = row + ROWS_AHEAD < r->height ? row + ROWS_AHEAD : row;
         const size_t before = (size_t)row * count, after = (size_t)(r->height - 1 - row) * count;
         const size_t reach = absolute(d->dx) * channels + VIEW_SLACK;
         const int32_t turned = d->mirrored && v->hops[lane] > 0;
@@ -157,7 +159,7 @@ INLINE void fill_block(bytes *block, const struct view *v, size_t x, bytes fill)
     }
 }
 
-/* Row h of all lanes, as drawn, from pixel to pixel. */
+/* Row h of all lanes as drawn. */
 static void transpose_view(uint8_t *to, const struct pixel_reader *r, int32_t h)
 {
     struct view *v = r->view;

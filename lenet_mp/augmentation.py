@@ -58,7 +58,7 @@ class Augmentation:
             If it could leave nothing of an image.
         """
         height, width = shape[:2]
-        rows, columns = (int(self.crop if self.crop >= 1 else self.crop * size + 0.5) for size in (height, width))
+        rows, columns = (int(self.crop if self.crop >= 1 else self.crop * size) for size in (height, width))
         if rows >= height or columns >= width:
             raise UsageError(
                 f"--augment crop={self.crop:g} could leave nothing of an image of {height} x {width} pixels: "
@@ -67,16 +67,16 @@ class Augmentation:
         return rows, columns
 
     def describe(self, shape: Shape) -> str:
-        """Say in words what may happen to an image of ``shape``."""
+        """Say in words what may happen to an image of ``shape``; nothing at all is an empty text."""
         rows, columns = self.padding(shape)
         pixels = f"{rows}" if rows == columns else f"{rows} rows and {columns} columns of"
         parts = [f"mirrored with probability {self.flip:g}"] if self.flip else []
         parts += [f"cropped at random out of a border of {pixels} pixels"] if self.crop else []
         parts += [f"brightness times {_span(self.brightness)}"] if self.brightness else []
         parts += [f"contrast times {_span(self.contrast)}"] if self.contrast else []
-        area = f"{LEAST_ERASED:.0%} to {self.erase_area:.3g} of it"
+        area = f"{LEAST_ERASED:.3g} to {self.erase_area:.3g} of its area"
         parts += [f"{area} erased with probability {self.erase:g}"] if self.erase else []
-        return ", ".join(parts) or NONE
+        return ", ".join(parts)
 
 
 class Augment(NamedTuple):
@@ -109,8 +109,10 @@ KINDS = tuple(_KINDS)
 def parse(text: str) -> Augmentation:
     """Read ``none``, or kinds with their parameters, as in ``flip,crop=8,jitter=0.4:0.2,erase=0.5:0.33``.
 
-    These are ``flip=PROBABILITY`` (0.5), ``crop=PIXELS`` or ``crop=SHARE%`` (12.5%), ``jitter=BRIGHTNESS:CONTRAST`` (0.4,
-    and contrast like brightness), ``erase=PROBABILITY:AREA`` (0.5 and 0.33); all but pixels may be written with %.
+    Between them is a comma, or a plus, for texts in which a comma already has its use.
+
+    These are ``flip=PROBABILITY`` (0.5), ``crop=PIXELS`` or ``crop=SHARE%`` (12.5%), ``jitter=BRIGHTNESS:CONTRAST``
+    (0.4, and contrast like brightness), ``erase=PROBABILITY:AREA`` (0.5 and 0.33). Any share may be written with %.
 
     Raises
     ------
@@ -120,17 +122,17 @@ def parse(text: str) -> Augmentation:
     if text == NONE:
         return Augmentation()
     found: dict[str, float] = {}
-    for part in text.split(","):
+    for part in re.split("[,+]", text):
         kind, _, values = (piece.strip() for piece in part.partition("="))
         if kind not in _KINDS:
             raise UsageError(
                 f"--augment has no '{kind}': write {NONE}, or some of {', '.join(KINDS)}, as in flip,crop=8,jitter=0.4"
             )
         if _KINDS[kind][0].field in found:
-            raise UsageError(f"--augment names {kind} twice: '{text}'")
+            raise UsageError(f"--augment names {kind} twice, in '{text}'")
         given = values.split(":") if "=" in part else []
         if len(given) > len(_KINDS[kind]):
-            raise UsageError(f"--augment {kind} takes at most {len(_KINDS[kind])} values, not '{part}'")
+            raise UsageError(f"--augment {kind}: '{part.strip()}' has too many values")
         for index, parameter in enumerate(_KINDS[kind]):
             if index < len(given):
                 found[parameter.field] = _read(kind, given[index], parameter)

@@ -6,7 +6,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from lenet_mp import arguments, cli, tables
+from lenet_mp import arguments, augmentation, cli, tables
 from lenet_mp.networks.model_files import find_model
 from lenet_mp.networks.network import compile_network
 from lenet_mp.parallel import threads
@@ -22,7 +22,7 @@ EXAMPLE = """\
 examples:
   lenet-mp benchmark --model 1
   lenet-mp benchmark --model lenet5 --batch-size 64 --threads 1 --json
-  LENET_MP_ISA=avx2 lenet-mp benchmark --model 2
+  LENET_MP_ISA=avx2 lenet-mp benchmark --model 2 --augment flip,crop
 """
 GIGA = 1e9
 
@@ -40,6 +40,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch-size", type=arguments.positive, default=500, metavar="N", help="default: 500")
     parser.add_argument("--threads", type=arguments.positive, metavar="N", help="default: as in training")
     parser.add_argument("--seconds", type=arguments.positive, default=3, metavar="N", help="of each rate (default: 3)")
+    parser.add_argument(
+        "--augment", default=augmentation.NONE, metavar="KINDS", help="train with it too, as in 'train' (none)"
+    )
     parser.add_argument("--json", action="store_true", help="print a JSON record in place of tables")
     return parser
 
@@ -51,7 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     model = find_model(options.model)
     height, width = options.size or model.input_shape[:2]
     network = compile_network(model, (height, width, model.input_shape[2]), None)
-    record = measure(network, options.batch_size, options.threads or threads.choose(Solo()), options.seconds)
+    thread_count = options.threads or threads.choose(Solo())
+    record = measure(network, options.batch_size, thread_count, options.seconds, options.augment)
     if options.json:
         json.dump(record, sys.stdout, indent=2)
         print()
@@ -60,13 +64,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def measure(network: Network, batch: int, thread_count: int, seconds: float) -> dict[str, Any]:
+def measure(
+    network: Network, batch: int, thread_count: int, seconds: float, augment: str = augmentation.NONE
+) -> dict[str, Any]:
     """Return all figures by name; rates are per second, FLOPs plain numbers, shares 0..1."""
+    changes = augmentation.parse(augment)
+    changes.padding(network.input_shape)  # refuses what cannot be
     from lenet_mp import rates  # noqa: PLC0415 - the C core is not needed to show the help
 
-    workout = rates.Workout(network, batch, thread_count)
+    workout = rates.Workout(network, batch, thread_count, changes)
     peak = rates.fma_peak(thread_count)
-    train = workout.rate(workout.train, seconds)
+    train, *augmented = workout.rates([workout.train, *([workout.train_augmented] if changes else [])], seconds)
     evaluate = workout.rate(workout.evaluate, seconds)
     one = rates.fma_peak(1)
     peak = max(peak, rates.fma_peak(thread_count))
@@ -81,6 +89,8 @@ def measure(network: Network, batch: int, thread_count: int, seconds: float) -> 
         "flops_per_image": flops,
         "peak_flops_per_second": peak,
         "train_images_per_second": train,
+        "augment": augment,
+        "augmented_images_per_second": augmented[0] if augmented else None,
         "evaluate_images_per_second": evaluate,
         "train_flops_per_second": train * flops,
         "train_share_of_peak": train * flops / peak,
@@ -101,6 +111,7 @@ def to_text(record: dict[str, Any]) -> str:
     lines = [
         f"model {record['model']}, {shape}, batch size {record['batch_size']}, {count}, {record['isa']}\n",
         f"training       {record['train_images_per_second']:>10,.0f} images/s   {share}\n",
+        *_augmented_line(record),
         f"forward only   {record['evaluate_images_per_second']:>10,.0f} images/s\n\n",
     ]
     rows = [
@@ -113,6 +124,14 @@ def to_text(record: dict[str, Any]) -> str:
     lines.append(tables.as_text(heading, rows, left=3))
     lines.append("\nLayers: alone, on one thread, data in the cache. A step runs the first ones together.\n")
     return "".join(lines)
+
+
+def _augmented_line(record: dict[str, Any]) -> list[str]:
+    rate = record["augmented_images_per_second"]
+    if rate is None:
+        return []
+    cost = 1 - rate / record["train_images_per_second"]
+    return [f"augmented      {rate:>10,.0f} images/s   {cost:.1%} less, with {record['augment']}\n"]
 
 
 if __name__ == "__main__":

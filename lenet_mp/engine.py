@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COUNTS", "GROUP_SIZE", "LOSS", "QUANTUM", "REFUSED", "SAMPLES", "TOP1", "TOP5", "Plan",
-    "activation_backward", "activation_forward", "augment_images", "available", "average_pool2d_backward", "average_pool2d_forward",
+    "activation_backward", "activation_forward", "augment_images", "available", "average_pool2d_backward",
+    "average_pool2d_forward",
     "conv2d_backward_input", "conv2d_backward_weight", "conv2d_forward", "default_threads", "dense_backward",
     "dense_forward", "isa", "layer_forward", "max_pool2d_backward", "max_pool2d_forward", "softmax_cross_entropy",
     "subsample2d_backward", "subsample2d_forward",

@@ -6,6 +6,7 @@ them, a step's rate is their median.
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import time
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lenet_mp._native import c_layers, isa_index, lib
+from lenet_mp.augmentation import Augment, Augmentation
 from lenet_mp.descent import Momentum
 from lenet_mp.networks.geometry import Kind
 from lenet_mp.networks.normalization import scale_and_offset
@@ -86,7 +88,9 @@ class Workout:
     plan : Plan
     """
 
-    def __init__(self, network: Network, batch: int, threads: int) -> None:
+    def __init__(
+        self, network: Network, batch: int, threads: int, augmentation: Augmentation = Augmentation()  # noqa: B008 - frozen
+    ) -> None:
         rng = np.random.default_rng(0)
         scale, offset = scale_and_offset("n1p1")
         self.batch = batch
@@ -99,11 +103,20 @@ class Workout:
         self._optimizer = Momentum(network.parameter_count, momentum=0.95, weight_decay=0.0, threads=threads)
         self._totals = np.zeros(network.parameter_count + COUNTS, np.int64)
         self._counts = np.zeros(COUNTS, np.int64)
+        samples = np.arange(batch, dtype=np.int64)
+        self._augments = (Augment(augmentation, 0, epoch, samples) for epoch in itertools.count(1))
 
     def train(self) -> None:
         """One step, from pixels to updated weights."""
+        self._step(None)
+
+    def train_augmented(self) -> None:
+        """One step of images that are changed as they are read, each time in another way."""
+        self._step(next(self._augments))
+
+    def _step(self, augment: Augment | None) -> None:
         self.plan.step(self._parameters, self._addresses, self._labels, self._starts, limit=2.0**17,
-                       totals=self._totals)
+                       totals=self._totals, augment=augment)
         self._optimizer.update(self._parameters, self._totals[:-COUNTS], 1e-6)
 
     def evaluate(self) -> None:
@@ -111,12 +124,18 @@ class Workout:
         self.plan.evaluate(self._parameters, self._addresses, self._labels, totals=self._counts)
 
     def rate(self, work: Callable[[], None], seconds: float) -> float:
-        """Images a second: the median over calls of ``work`` (:meth:`train` or :meth:`evaluate`) in ``seconds``."""
-        work()
-        times: list[float] = []
-        end = time.perf_counter() + seconds
-        while len(times) < FEWEST_STEPS or (time.perf_counter() < end and len(times) < MOST_STEPS):
-            start = time.perf_counter()
+        """Images a second: the median over calls of ``work``, a method of this object, in ``seconds``."""
+        return self.rates([work], seconds)[0]
+
+    def rates(self, works: Sequence[Callable[[], None]], seconds: float) -> list[float]:
+        """Images a second of each of ``works``, which take turns, so that all meet the same machine."""
+        for work in works:
             work()
-            times.append(time.perf_counter() - start)
-        return self.batch / statistics.median(times)
+        times: list[list[float]] = [[] for _ in works]
+        end = time.perf_counter() + seconds * len(works)
+        while len(times[0]) < FEWEST_STEPS or (time.perf_counter() < end and len(times[0]) < MOST_STEPS):
+            for work, own in zip(works, times, strict=True):
+                start = time.perf_counter()
+                work()
+                own.append(time.perf_counter() - start)
+        return [self.batch / statistics.median(own) for own in times]

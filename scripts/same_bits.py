@@ -82,6 +82,7 @@ GROUPS = {
     # 189 samples in batches of 80: the last step is short.
     "uneven shards": Group((20, 21, 22, 19, 20, 20, 20, 7, 20, 20), ("--batch-size", "80")),
     "3 shards, 8 streams": Group((61, 50, 77), ("--batch-size", "128", "--streams", "8")),
+    "augmented": Group((30, 34), ("--batch-size", "24", "--augment", "flip,crop,jitter,erase")),
     "1 stream": Group((40, 40, 40), ("--batch-size", "40", "--streams", "1")),
     "model 1": Group((30, 34), ("--batch-size", "48"), model="1"),
     "model 2": Group((30, 34), ("--batch-size", "48"), model="2"),

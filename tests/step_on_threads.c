@@ -39,7 +39,13 @@ int main(void)
     static const int32_t starts[] = {0, 16, 17, 33, 33, 40, 56, 72, 88, 100};
     const int32_t groups = sizeof starts / sizeof starts[0] - 1, count = sizeof layers / sizeof layers[0];
     static float parameters[PARAMETERS], logits[SAMPLES * 5];
-    static int64_t expected[2][PARAMETERS + LENET_COUNTS], totals[PARAMETERS + LENET_COUNTS];
+    static int64_t expected[3][PARAMETERS + LENET_COUNTS], totals[PARAMETERS + LENET_COUNTS];
+    static int64_t numbers[SAMPLES];
+    const struct lenet_augmentation rules = {
+        .seed = 7, .epoch = 1, .height = 19, .width = 19, .channels = 3, .fill = 128, .mirror = 1 << 15,
+        .padding_rows = 4, .padding_columns = 5, .brightness = 100, .contrast = 100,
+        .erase = 1 << 15, .least_area = 10, .most_area = 100, .most_ratio = 200000,
+    };
     uintptr_t addresses[SAMPLES];
     int32_t labels[SAMPLES], isa = 0, different = 0;
     uint32_t random = 1;
@@ -47,6 +53,7 @@ int main(void)
     for (int32_t i = 0; i < SAMPLES; i++) {
         addresses[i] = (uintptr_t)images[i];
         labels[i] = i % 5;
+        numbers[i] = 3 * i;
         for (int32_t j = 0; j < PIXELS; j++)
             images[i][j] = (uint8_t)((random = random * 1664525u + 1013904223u) >> 24);
     }
@@ -59,9 +66,9 @@ int main(void)
         if (!plan)
             return 1;
         for (int32_t repeat = 0; repeat < 20; repeat++) {
-            const int32_t kind = repeat % 2;
+            const int32_t kind = repeat % 3;
             lenet_plan_step(plan, totals, parameters, addresses, labels, starts, groups, 1e5f, kind ? targets : NULL,
-                            NULL, NULL);
+                            kind == 2 ? &rules : NULL, kind == 2 ? numbers : NULL);
             if (threads == 1 && repeat == kind)
                 memcpy(expected[kind], totals, sizeof totals);
             different |= memcmp(expected[kind], totals, sizeof totals) != 0;
@@ -71,8 +78,8 @@ int main(void)
         lenet_plan_free(plan);
     }
     uint64_t hash = UINT64_C(14695981039346656037);  /* FNV-1a over words */
-    for (size_t i = 0; i < 2 * (PARAMETERS + LENET_COUNTS); i++)
-        hash = (hash ^ (uint64_t)expected[i / (PARAMETERS + LENET_COUNTS)][i % (PARAMETERS + LENET_COUNTS)]) * UINT64_C(1099511628211);
+    for (size_t i = 0; i < sizeof expected / sizeof(int64_t); i++)
+        hash = (hash ^ (uint64_t)(&expected[0][0])[i]) * UINT64_C(1099511628211);
     printf("%s: totals on 1 to 4 threads are %s, hash %016llx\n", lenet_isa_name(isa),
            different ? "DIFFERENT" : "the same", (unsigned long long)hash);
     return different;

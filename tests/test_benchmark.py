@@ -45,6 +45,18 @@ def test_table_names_model_threads_and_instruction_set(capsys):
     assert text.count("backward parameters") == 5
 
 
+def test_augmented_steps_are_measured_in_turn_with_others(capsys):
+    """With ``--augment`` there is a second training rate, and the text says what it costs."""
+    options = "--model lenet5 --batch-size 16 --threads 1 --seconds 1 --augment flip,crop"
+    assert benchmark.main([*options.split(), "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["augment"] == "flip,crop"
+    assert record["augmented_images_per_second"] > 0
+    assert "% less, with flip,crop\n" in benchmark.to_text(record)
+    assert benchmark.main([*options.split()[:-1], "crop=32"]) == 2
+    assert "crop=32 could leave nothing" in capsys.readouterr().err
+
+
 @pytest.mark.usefixtures("isa")
 def test_peak_of_every_instruction_set():
     """Every variant can be measured on one thread and on two."""

@@ -221,3 +221,11 @@ def test_several_processes_are_refused_once(place, command):
         done = programs.run("-m", "lenet_mp.find_lr", *common(place), ranks=2)
     assert done.returncode == 2
     assert done.stderr.count("start it without mpirun") == 1
+
+
+def test_augmentations_can_be_tried():
+    """Kinds that belong together are joined by a plus: a comma separates the values of a search."""
+    choice = search.read("augment=none,flip,flip+crop=8")
+    assert choice.values == ("none", "flip", "flip+crop=8")
+    for text in choice.values:
+        Config(augment=text)

@@ -6,7 +6,7 @@ import tomllib
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from lenet_mp import files, suggestions
+from lenet_mp import augmentation, files, suggestions
 from lenet_mp.errors import UsageError
 from lenet_mp.networks.network import INITIALISERS
 from lenet_mp.networks.normalization import DEFAULT, RANGES
@@ -53,6 +53,9 @@ class Config:
     class_weights: str = _option(
         "", "balanced, a number a class, or file of CLASS WEIGHT", metavar="W"
     )
+    augment: str = _option(
+        augmentation.NONE, f"changes of images: {','.join(augmentation.KINDS)}", metavar="KINDS"
+    )
     patience: int = _option(
         0, "stop after so many epochs without gain; 0: never", low=0, high=1_000_000, metavar="EPOCHS"
     )
@@ -61,7 +64,7 @@ class Config:
     normalize: str = _option(
         DEFAULT, "pixels to [0, 1], [-1, 1] or lenet5's", choices=tuple(RANGES), metavar="RANGE"
     )
-    seed: int = _option(0, "of initial weights and the order of shards", low=0, high=MAX_SEED, metavar="N")
+    seed: int = _option(0, "of initial weights, order, augmentation", low=0, high=MAX_SEED, metavar="N")
     train_accuracy: str = _option(
         "full", "full: after each epoch; running: meanwhile", choices=("full", "running"), metavar="WHEN"
     )
@@ -71,6 +74,7 @@ class Config:
         for option in fields(self):
             _check(option.name, getattr(self, option.name), type(option.default), option.metadata)
         learning_rates(self.lr, 1)
+        augmentation.parse(self.augment)
 
 
 _MODERN = {
@@ -83,6 +87,7 @@ _MODERN = {
     "nesterov": True,
     "weight_decay": 5e-4,
     "clip_norm": 5.0,
+    "augment": "flip",
 }
 RECIPES: dict[str, dict[str, Any]] = {
     "original": {option.name: option.default for option in fields(Config) if option.name in _MODERN},

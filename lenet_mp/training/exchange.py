@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from lenet_mp.augmentation import Augment
     from lenet_mp.data.shards import Split
     from lenet_mp.parallel.comm import Comm
     from lenet_mp.plan import Plan
@@ -75,8 +76,19 @@ class Exchange:
                 f"the sums of {batch_size} images: set a smaller --batch-size or weights that differ less"
             )
 
-    def step(self, parameters: NDArray[np.float32], part: Part, *, number: int, request: int, where: str) -> Sums:
+    def step(
+        self,
+        parameters: NDArray[np.float32],
+        part: Part,
+        *,
+        number: int,
+        request: int,
+        where: str,
+        augment: Augment | None = None,
+    ) -> Sums:
         """Return the sums over all ranks of step ``number``, which people know as ``where``.
+
+        ``augment`` is how the samples of ``part`` are changed.
 
         Raises
         ------
@@ -97,6 +109,7 @@ class Exchange:
             limit=self._limit,
             totals=totals,
             targets=self._targets,
+            augment=augment,
         )
         self._profile.lap("compute")
         self._buffer[-2:] = request, number

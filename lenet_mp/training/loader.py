@@ -43,12 +43,15 @@ class Part:
     ----------
     shards, rows : (n,) int64
         Where each sample lies: index of its shard in the data set, and its row there.
+    samples : (n,) int64
+        Number of each sample in the data set, whose shards come one after the other.
     group_starts : (G + 1,) int32
         Group g is samples ``group_starts[g]`` to ``group_starts[g + 1]``, all of one stream.
     """
 
     shards: NDArray[np.int64]
     rows: NDArray[np.int64]
+    samples: NDArray[np.int64]
     group_starts: NDArray[np.int32]
 
 
@@ -84,6 +87,7 @@ class Loader:
         self.steps = -(-self.samples // batch_size)
         self.steps_a_shard = -(-max(counts) * streams // batch_size)
         self._counts = np.asarray(counts, np.int64)
+        self._firsts = np.cumsum(self._counts) - self._counts
         self._sequence = functools.lru_cache(maxsize=2)(self._make_sequence)
         self._seed = seed
         full, rest = divmod(self.samples, batch_size)
@@ -110,7 +114,8 @@ class Loader:
         position = np.searchsorted(ends, place, side="right")
         shards = order[position]
         rows = place - (ends[position] - self._counts[shards])
-        return Part(shards, rows, np.concatenate([[0], np.cumsum(groups)]).astype(np.int32))
+        starts = np.concatenate([[0], np.cumsum(groups)]).astype(np.int32)
+        return Part(shards, rows, self._firsts[shards] + rows, starts)
 
     def _make_sequence(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Order of the epoch's shards, and where each one ends in the epoch's sequence of samples."""

@@ -231,6 +231,7 @@ def first_lines(trainer: Trainer, surroundings: dict[str, Any], folder: RunFolde
         f"batch size {config.batch_size} over all ranks, {steps}, seed {config.seed}",
         recipe_line(config),
         *loss_lines(trainer),
+        *([f"augmentation: {changes}"] if (changes := trainer.augmentation.describe(network.input_shape)) else []),
         f"run folder {folder.path}",
     ]
     if trainer.comm.local_size * threads > cores:
@@ -245,7 +246,8 @@ def first_lines(trainer: Trainer, surroundings: dict[str, Any], folder: RunFolde
 
 def recipe_line(config: Config) -> str:
     """Say how the weights are moved: all options that decide it."""
-    parts = [f"{config.schedule} learning rate {config.lr} for the {config.lr_scale} of gradients"]
+    rate = f"{config.schedule} learning rate {config.lr} for the {config.lr_scale} of gradients"
+    parts = [f"{config.recipe} recipe: {rate}"]
     parts += [f"warm-up {config.warmup:g} epochs"] if config.warmup else []
     parts += [f"{'Nesterov ' if config.nesterov else ''}momentum {config.momentum:g}"]
     parts += [f"weight decay {config.weight_decay:g}"] if config.weight_decay else []

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 import lenet_mp
+from lenet_mp import augmentation
+from lenet_mp.augmentation import Augment
 from lenet_mp.errors import CheckpointError, DivergenceError
 from lenet_mp.networks.normalization import scale_and_offset
 from lenet_mp.parallel import agreement
@@ -82,6 +84,8 @@ class Trainer:
         What the user should be told about the start.
     profile : Profile
         Where this rank's time went.
+    augmentation : Augmentation
+        What may happen to the images of a step; an evaluation sees them as they are.
     """
 
     def __init__(
@@ -99,6 +103,8 @@ class Trainer:
         self.dataset = dataset
         self.comm = comm
         self.class_weights = class_weights
+        self.augmentation = augmentation.parse(config.augment)
+        self.augmentation.padding(network.input_shape)  # refuses what leaves nothing of an image
         scale, offset = scale_and_offset(config.normalize)
         self.plan = Plan(network.layers, scale=scale, offset=offset, threads=threads)
         self.loader = Loader(
@@ -268,7 +274,10 @@ class Trainer:
         number = self.epoch * self.loader.steps + self.step
         self._fetch_ahead(number)
         part = self._part(epoch, self.step)
-        sums = self.exchange.step(self.parameters, part, number=number, request=stop.value, where=where)
+        augment = Augment(self.augmentation, self.config.seed, epoch, part.samples)
+        sums = self.exchange.step(
+            self.parameters, part, number=number, request=stop.value, where=where, augment=augment
+        )
         rate = self.descent.rate(self.epoch, self.step, self.history)
         self.descent.update(self.parameters, sums.gradient, int(sums.counts[SAMPLES]), rate)
         if not np.isfinite(self.parameters).all():
