@@ -107,7 +107,7 @@ def describe_gradient(gradient: Gradient, class_name: str) -> Iterator[str]:
     """Yield the lines about a gradient."""
     place = ",".join(map(str, gradient.index))
     yield f"{gradient.name}[{place}] = {_exact(gradient.value)}\n"
-    yield f"loss of this image for class {gradient.label} ({class_name}): {_exact(gradient.loss)}\n\n"
+    yield f"cross-entropy of this image for class {gradient.label} ({class_name}): {_exact(gradient.loss)}\n\n"
     yield "d loss / d weight = sum of input x d loss / d output, over all output positions\n"
     rows = [
         (f"{row},{column}", *(_short(a[row, column]) for a in (gradient.inputs, gradient.dy, gradient.products)))
