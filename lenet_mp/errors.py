@@ -38,7 +38,7 @@ class CheckpointError(LenetError, ValueError):
 
 
 class OutputError(LenetError, OSError):
-    """A file or folder that cannot be written."""
+    """A file or folder that cannot be written, or a disk that cannot be read."""
 
     exit_code = 74
 

@@ -188,7 +188,7 @@ def _summarise(out: Path, result: Result, found: Manifest, seconds: float) -> No
         reused = f", {result.reused} files were there already" if result.reused else ""
         print(f"{duration(seconds)}, {result.images_per_second:,.0f} images/s{reused}")
     else:
-        print("it was complete already; nothing was done")
+        print("it was complete already; nothing was done (if images were changed since then: --overwrite)")
 
 
 if __name__ == "__main__":

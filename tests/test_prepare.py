@@ -254,6 +254,25 @@ def test_the_same_job_again_does_nothing(tmp_path, capsys):
     assert {path: path.stat().st_mtime_ns for path in times} == times
 
 
+def test_a_complete_data_set_that_was_damaged(tmp_path, capsys):
+    """A shard or manifest that was lost or cut since is told, not passed over as complete; --overwrite mends it."""
+    lists = write_lists(tmp_path)
+    assert prepare(tmp_path, lists, out="clean") == 0
+    for name, data in (("1.h5", None), ("1.h5", b"cut"), ("manifest.json", b"{")):
+        assert prepare(tmp_path, lists, "--overwrite") == 0
+        path = tmp_path / "data" / name
+        path.unlink()
+        if data is not None:
+            path.write_bytes(data)
+        capsys.readouterr()
+        assert prepare(tmp_path, lists) == 2
+        err = capsys.readouterr().err
+        assert name in err
+        assert "--overwrite" in err
+        assert prepare(tmp_path, lists, "--overwrite") == 0
+        assert contents(tmp_path / "data") == contents(tmp_path / "clean")
+
+
 def start(tmp_path, lists, out="data"):
     arguments = ["--lists", *map(str, lists), "--out", str(tmp_path / out), *FAST]
     command = [sys.executable, "-m", "lenet_mp.prepare", *arguments]
@@ -331,6 +350,24 @@ def test_not_enough_space_is_told_before_it_begins(tmp_path, monkeypatch, capsys
     assert prepare(tmp_path, lists) == 74
     assert "are free; choose another --out" in capsys.readouterr().err
     assert not list((tmp_path / "data").glob("*.h5"))
+
+
+def test_nothing_is_cleared_away_for_what_does_not_fit(tmp_path, monkeypatch):
+    """--overwrite without room leaves the old data set whole; the room that it takes counts as free."""
+    lists = write_lists(tmp_path)
+    assert prepare(tmp_path, lists) == 0
+    before = contents(tmp_path / "data")
+    size = sum(path.stat().st_size for path in (tmp_path / "data").glob("*.h5"))
+    free = os.statvfs(tmp_path)
+
+    class Full:
+        f_bavail, f_frsize = 0, free.f_frsize
+
+    monkeypatch.setattr("lenet_mp.data.jobs.os.statvfs", lambda _: Full)
+    assert prepare(tmp_path, lists, "--overwrite", "--size", "400") == 74
+    assert contents(tmp_path / "data") == before
+    Full.f_bavail = -(-(18 * 10 * 12 * 3 + 4 * 65_536) * 102 // 100 // Full.f_frsize) - size // Full.f_frsize + 2
+    assert prepare(tmp_path, lists, "--overwrite", "--seed", "1") == 0
 
 
 def test_a_disk_that_fills_up(tmp_path):

@@ -118,6 +118,40 @@ def test_hostile_files_are_refused(tmp_path, build):
     assert "\n" not in str(caught.value)
 
 
+def test_numbers_of_a_few_bits(tmp_path):
+    """Bytes of which HDF5 takes four bits for the number are read as HDF5 reads them, never mapped as they lie."""
+    stored = h5py.h5t.STD_U8LE.copy()
+    stored.set_precision(4)
+    stored.set_offset(2)
+    with h5py.File(tmp_path / "0.h5", "w") as file:
+        properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+        dataset = h5py.h5d.create(file.id, b"image_train", stored, h5py.h5s.create_simple(SHAPE), properties)
+        dataset.write(h5py.h5s.ALL, h5py.h5s.ALL, IMAGES)
+        file["label_train"] = LABELS
+        expected = file["image_train"][...]
+    split = shards.open_dataset(tmp_path).train[0]
+    assert expected.max() < 16
+    assert np.array_equal(split.images, expected)
+    assert not split.mapped
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["6 5 3", np.zeros(10_000_000, np.int64), np.zeros(3), h5py.Empty("i4"), [6, 5, 2], [-6, -5, 3], [2**40, 2**40, 3]],
+    ids=["text", "80 MB", "floats", "empty", "channels", "negative", "terabytes"],
+)
+def test_attributes_are_not_believed(tmp_path, value):
+    """The image shape of a JPEG shard is refused, and not even read, unless it is three small integers that can be."""
+    with h5py.File(tmp_path / "0.h5", "w", libver="latest") as file:
+        file["jpeg_train"] = np.zeros(100, np.uint8)
+        file["offset_train"] = np.arange(5) * 25
+        file["label_train"] = LABELS
+        file.attrs["image_shape"] = value
+    with pytest.raises(DataError, match="jpeg_train and offset_train do not fit together"):
+        shards.open_dataset(tmp_path)
+
+
 def test_a_labels_link_is_refused_too(tmp_path):
     """The guard holds for every dataset, not for images alone."""
     with h5py.File(tmp_path / "0.h5", "w") as file:

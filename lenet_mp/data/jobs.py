@@ -17,9 +17,10 @@ from lenet_mp.data.folders import shuffled
 from lenet_mp.data.images import DEFAULT_FILTER
 from lenet_mp.data.jpeg_store import DEFAULT_QUALITY
 from lenet_mp.data.shard_file import FORMAT
-from lenet_mp.errors import OutputError, UsageError
+from lenet_mp.errors import DataError, OutputError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Container
     from pathlib import Path
 
     from lenet_mp.data.samples import Collection, Sample
@@ -113,50 +114,73 @@ def job_digest(collection: Collection, options: Options) -> str:
     return hashlib.sha256(json.dumps(document).encode()).hexdigest()
 
 
-def claim(out: Path, job: str, *, overwrite: bool) -> journal.Journal | None:
-    """Make the folder ready for a job: go on with what is there, or clear it away if that is allowed.
-
-    Returns
-    -------
-    Journal or None
-        None if the folder already holds exactly this data set, complete.
+def is_complete(out: Path, job: str, *, overwrite: bool) -> bool:
+    """Whether the folder already holds exactly this data set, complete.
 
     Raises
     ------
     UsageError
         If the folder holds another data set, or shards of unknown origin, and `overwrite` is not given.
     """
-    complete = (out / manifest.NAME).exists()
-    started = bool(journal.journals(out))
-    if complete and not overwrite:
-        found = manifest.load(out)
-        if found is not None and found.options.get("job") == job:
-            return None
-        raise UsageError(f"{out}: holds a data set already; choose another --out or give --overwrite")
-    ours = [path for path in out.iterdir() if _OURS.fullmatch(path.name)]
-    shards = [path.name for path in ours if path.name[0] != "."]
-    if shards and not started and not overwrite:
+    if (out / manifest.NAME).exists() and not overwrite:
+        try:
+            found = manifest.load(out)
+        except DataError as error:
+            raise UsageError(f"{error}, with --overwrite") from error
+        if found is None or found.options.get("job") != job:
+            raise UsageError(f"{out}: holds a data set already; choose another --out or give --overwrite")
+        for entry in found.shards:
+            path = out / entry.name
+            if not path.is_file() or path.stat().st_size != entry.bytes:
+                raise UsageError(f"{path}: is missing or has another size than it had; give --overwrite")
+        return True
+    shards = [path.name for path in _ours(out) if path.name[0] != "."]
+    if shards and not journal.journals(out) and not overwrite:
         raise UsageError(f"{out}: holds {shards[0]}, not from here; choose another --out or give --overwrite")
-    if complete:
+    return False
+
+
+def finished_files(out: Path, job: str) -> dict[str, journal.FileRecord]:
+    """What an interrupted run of this job finished; nothing if the folder holds a complete data set."""
+    return {} if (out / manifest.NAME).exists() else journal.read(out, job)
+
+
+def claim(out: Path, job: str) -> journal.Journal:
+    """Make the folder ready for a job: keep what an interrupted run of it finished, clear the rest away."""
+    if (out / manifest.NAME).exists():
         # First of all, so that nobody takes what remains for a data set.
         (out / manifest.NAME).unlink()
         journal.remove(out)
     kept = journal.Journal(out, job)
-    for path in ours:
+    for path in _ours(out):
         if path.name not in kept.records:
             path.unlink()
     (out / classes.NAME).unlink(missing_ok=True)
     return kept
 
 
-def check_space(out: Path, jobs: list[Job], options: Options) -> None:
-    """Compare what will be written with what is free; ``OutputError`` before anything is begun."""
+def _ours(out: Path) -> list[Path]:
+    """Files that are called like ours."""
+    return [path for path in out.iterdir() if _OURS.fullmatch(path.name)]
+
+
+def check_space(out: Path, todo: list[Job], options: Options, finished: Container[str]) -> None:
+    """Compare what will be written with what is free; ``OutputError`` before anything is begun, or cleared away.
+
+    Parameters
+    ----------
+    out : Path
+    todo : files that will be made
+    options : Options
+    finished : names of files that stay; the others of ours make room
+    """
     height, width, channels = options.image_shape
-    samples = sum(len(job.placed) for job in jobs)
+    samples = sum(len(job.placed) for job in todo)
     share = _JPEG_SHARE if options.store == "jpeg" else 1.0
-    needed = int((samples * height * width * channels * share + len(jobs) * _HEADER_BYTES) * 1.02)
+    needed = int((samples * height * width * channels * share + len(todo) * _HEADER_BYTES) * 1.02)
     status = os.statvfs(out)
     free = status.f_bavail * status.f_frsize
+    free += sum(path.stat().st_size for path in _ours(out) if path.name not in finished)
     if needed > free:
         raise OutputError(
             f"{out}: needs {needed / 1e9:.1f} GB for {samples:,} images of {height} x {width} x {channels}, only "

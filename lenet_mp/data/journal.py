@@ -61,12 +61,9 @@ class Journal:
     def __init__(self, folder: Path, job: str, rank: int = 0) -> None:
         self.folder = folder
         self._own = folder / _NAMES.replace("*", str(rank))
-        self.records: dict[str, FileRecord] = {}
+        self.records = read(folder, job)
         for path in journals(folder):
-            documents = _documents(path)
-            if documents[:1] == [{"job": job}]:
-                self._take(documents[1:])
-            elif rank == 0:
+            if rank == 0 and _documents(path)[:1] != [{"job": job}]:
                 path.unlink(missing_ok=True)
         if not self._own.exists():
             write_atomically(self._own, _line({"job": job}))
@@ -87,11 +84,18 @@ class Journal:
         """Delete the journals of a job that is complete."""
         remove(self.folder)
 
-    def _take(self, documents: list[dict[str, Any]]) -> None:
-        for document in documents:
-            with contextlib.suppress(KeyError, TypeError):
-                record = FileRecord(**{**document, "entry": ShardEntry(**document["entry"])})
-                self.records[record.entry.name] = record
+
+def read(folder: Path, job: str) -> dict[str, FileRecord]:
+    """Records of a job in a folder, of all ranks, by file name."""
+    records = {}
+    for path in journals(folder):
+        documents = _documents(path)
+        if documents[:1] == [{"job": job}]:
+            for document in documents[1:]:
+                with contextlib.suppress(KeyError, TypeError):
+                    record = FileRecord(**{**document, "entry": ShardEntry(**document["entry"])})
+                    records[record.entry.name] = record
+    return records
 
 
 def journals(folder: Path) -> list[Path]:

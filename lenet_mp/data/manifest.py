@@ -89,7 +89,7 @@ def load(folder: Path) -> Manifest | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check its permissions and the disk") from error
     except (ValueError, RecursionError) as error:
         if isinstance(error, DataError):
             raise

@@ -97,7 +97,9 @@ class MappedImages:
             with self._path.open("rb") as file:
                 mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except (OSError, ValueError) as error:
-            raise DataError(f"{self._path}: cannot be mapped ({error}); was it changed while in use?") from error
+            reason = error.strerror if isinstance(error, OSError) else "it is empty"
+            advice = "is it still there, are memory or open files short?"
+            raise DataError(f"{self._path}: cannot be mapped ({reason}); {advice}") from error
         if len(mapping) < self._offset + self._count:
             raise DataError(f"{self._path}: became shorter while in use; copy it again")
         pages = np.frombuffer(mapping, dtype=np.uint8)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lenet_mp.data import classes, manifest
 from lenet_mp.data import journal as journals
-from lenet_mp.data.jobs import check_space, claim, job_digest, plan
+from lenet_mp.data.jobs import check_space, claim, finished_files, is_complete, job_digest, plan
 from lenet_mp.data.journal import FileRecord, Journal
 from lenet_mp.data.manifest import Manifest
 from lenet_mp.data.passport import passport
@@ -78,20 +78,23 @@ def prepare(
         if world.rank == 0:
             held.enter_context(folder_lock(make_folder(out)))
             held.enter_context(_writing(out))
-            journal = claim(out, digest, overwrite=overwrite)
-            if journal is not None:
-                todo = [job.name for job in jobs if not _finished(job, journal, out, keep_gaps=most_rejected > 0)]
-                check_space(out, [job for job in jobs if job.name in set(todo)], options)
+            if not is_complete(out, digest, overwrite=overwrite):
+                records = finished_files(out, digest)
+                keep_gaps = most_rejected > 0
+                missing = [job for job in jobs if not _finished(job, records, out, keep_gaps=keep_gaps)]
+                todo = [job.name for job in missing]
+                check_space(out, missing, options, {job.name for job in jobs} - set(todo))
+                claim(out, digest)
         todo = world.broadcast(todo)
         if todo is None:
             return _complete(out) if world.rank == 0 else None
-        speeds, records = _make(jobs, todo, options, Journal(out, digest, world.rank), world, workers=workers)
+        speeds, made = _make(jobs, todo, options, Journal(out, digest, world.rank), world, workers=workers)
         if world.rank:
             return None
-        problems = collection.problems + [Problem(*found) for record in records for found in record.rejected]
+        problems = collection.problems + [Problem(*found) for record in made for found in record.rejected]
         result = Result(problems, None, len(jobs) - len(todo), speeds)
         if len(problems) <= most_rejected:
-            result.manifest = _manifest(collection, options, digest, jobs, records, problems)
+            result.manifest = _manifest(collection, options, digest, jobs, made, problems)
             names = (f"{label} {name}\n" for label, name in enumerate(collection.class_names))
             write_atomically(out / classes.NAME, "".join(names).encode("utf-8", "surrogateescape"))
             write_atomically(out / manifest.NAME, result.manifest.encode())
@@ -135,9 +138,9 @@ def _make(
     return sum(speed for speed, _ in made), [records[job.name] for job in jobs]
 
 
-def _finished(job: Job, journal: Journal, out: Path, *, keep_gaps: bool) -> bool:
+def _finished(job: Job, records: dict[str, FileRecord], out: Path, *, keep_gaps: bool) -> bool:
     """Whether an earlier run made the file, from the same sources, and without leaving out what may be whole by now."""
-    record = journal.records.get(job.name)
+    record = records.get(job.name)
     path = out / job.name
     return (
         record is not None

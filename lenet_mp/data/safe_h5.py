@@ -7,14 +7,16 @@ a place in a shard, so one door checks it all: :func:`safe_open`, then :func:`ch
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 import stat
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import h5py
 
-from lenet_mp.errors import DataError
+from lenet_mp.errors import DataError, LenetError, OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,6 +43,8 @@ def safe_open(path: Path) -> Iterator[h5py.File]:
     ------
     DataError
         If there is no such file, it is not a regular file, or HDF5 cannot read it (also while it is in use).
+    OutputError
+        If the disk fails.
     """
     try:
         mode = path.stat().st_mode
@@ -55,8 +59,10 @@ def safe_open(path: Path) -> Iterator[h5py.File]:
         with h5py.File(path, "r", locking=False) as file:
             yield file
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
-        if isinstance(error, DataError):
+        if isinstance(error, LenetError):
             raise
+        if f"errno = {errno.EIO}," in str(error):
+            raise OutputError(f"{path}: cannot be read ({os.strerror(errno.EIO)}); check the disk") from error
         reason = str(error).splitlines()[0][:200]
         raise DataError(
             f"{path}: damaged or not an H5 file ({reason}); copy it again or prepare the data set again"
@@ -117,6 +123,22 @@ def _check_size(dataset: h5py.Dataset, path: Path, name: str) -> None:
 def is_contiguous(dataset: h5py.Dataset) -> bool:
     """Whether the dataset's bytes lie in one piece in the file, as they are in memory."""
     return bool(dataset.id.get_create_plist().get_layout() == h5py.h5d.CONTIGUOUS)
+
+
+def is_bytes(dataset: h5py.Dataset) -> bool:
+    """Whether the dataset's elements are whole bytes, one a number: HDF5 knows numbers of five bits of a byte too."""
+    stored = dataset.id.get_type()
+    return bool(stored.equal(h5py.h5t.STD_U8LE) or stored.equal(h5py.h5t.STD_U8BE))
+
+
+def small_integers(file: h5py.File, name: str, count: int) -> tuple[int, ...]:
+    """Values of a root attribute of so many integers; nothing if it is missing or another thing, perhaps a huge one."""
+    if name not in file.attrs:
+        return ()
+    attribute = file.attrs.get_id(name)
+    if attribute.shape != (count,) or attribute.dtype.kind not in "iu":
+        return ()
+    return tuple(file.attrs[name].tolist())
 
 
 def _refused(path: Path, name: str, what: str) -> DataError:

@@ -10,7 +10,7 @@ import numpy as np
 from lenet_mp.data.classes import MOST_CLASSES
 from lenet_mp.data.jpeg_store import EncodedImages
 from lenet_mp.data.pixels import LoadedImages, MappedImages
-from lenet_mp.data.safe_h5 import checked_dataset, is_contiguous, safe_open
+from lenet_mp.data.safe_h5 import checked_dataset, is_bytes, is_contiguous, safe_open, small_integers
 from lenet_mp.errors import DataError
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def _image_source(file: h5py.File, path: Path, suffix: str, *, keep: bool) -> Im
     pixels = checked_dataset(file, path, name)
     if pixels is not None:
         _check_pixels(pixels, path, name)
-        if is_contiguous(pixels) and len(pixels):
+        if is_contiguous(pixels) and is_bytes(pixels) and len(pixels):
             return MappedImages(path, pixels.shape, pixels.id.get_offset(), keep=keep)
         return LoadedImages(path, name, pixels.shape)
     encoded = checked_dataset(file, path, f"jpeg_{suffix}")
@@ -144,15 +144,14 @@ def _image_source(file: h5py.File, path: Path, suffix: str, *, keep: bool) -> Im
 
 def _encoded_images(file: h5py.File, path: Path, suffix: str, encoded: h5py.Dataset) -> ImageSource:
     offsets = checked_dataset(file, path, f"offset_{suffix}")
-    shape = tuple(np.ravel(file.attrs.get("image_shape", ())).tolist())
+    shape = small_integers(file, "image_shape", _IMAGE_AXES - 1)
     fits = (
         offsets is not None
         and offsets.ndim == 1
         and encoded.ndim == 1
         and is_contiguous(encoded)
-        and encoded.dtype == np.uint8
+        and is_bytes(encoded)
         and len(shape) == _IMAGE_AXES - 1
-        and all(isinstance(size, int) for size in shape)
         and shape[2] in _CHANNELS
         and min(shape) > 0
         and len(offsets) * math.prod(shape) <= _LARGEST_EXPANSION * (len(encoded) + 4096)
