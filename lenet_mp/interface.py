@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+import threading
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from lenet_mp.networks import model_files
 from lenet_mp.parallel import comm
 from lenet_mp.training.conduct import Conduct
 from lenet_mp.training.config import check_options, with_recipe
+from lenet_mp.training.stopping import TERMINATE, StopRequest, exit_code
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from lenet_mp.parallel.comm import Comm
     from lenet_mp.results.classifier import Classifier
 
+TERMINATED = exit_code(TERMINATE)
 _TEMPORARY: list[tempfile.TemporaryDirectory[str]] = []
 """Folders of runs that nobody wanted to keep; they go when the process ends."""
 
@@ -71,6 +74,8 @@ def fit(
 
     Raises
     ------
+    SystemExit
+        With 143 after SIGTERM or SIGUSR1, once everything is saved.
     LenetError
         As the train command, with the same text.
     """
@@ -85,9 +90,19 @@ def fit(
     with contextlib.ExitStack() as stack:
         if quiet or world.rank:
             stack.enter_context(contextlib.redirect_stdout(stack.enter_context(Path(os.devnull).open("w"))))
-        train.run(world, with_recipe(options), conduct(out=folder, progress="off" if quiet else "auto"))
+        code = _run(world, with_recipe(options), conduct(out=folder, progress="off" if quiet else "auto"))
+    if code == TERMINATED:
+        raise SystemExit(code)  # whoever told the process to end does not want the rest of its work
     world.rest()
     return load_run(folder)
+
+
+def _run(world: Comm, options: dict[str, Any], how: Conduct) -> int:
+    """Train, and on a signal finish the step and save; only a main thread may catch signals."""
+    stop = StopRequest()
+    in_main = threading.current_thread() is threading.main_thread()
+    with stop.listening() if in_main else contextlib.nullcontext():
+        return train.run(world, options, how, stop)
 
 
 def load_run(run: str | os.PathLike[str]) -> Classifier:

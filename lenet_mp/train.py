@@ -112,6 +112,7 @@ def _run(world: Comm, options: dict[str, Any], conduct: Conduct, stop: StopReque
     recorder = _make_recorder(trainer, conduct, saved, held)
     world.rest()
     trainer.plan.profile(on=conduct.profile)
+    stop.tells = world.rank == 0 and conduct.progress != "off"
     code = trainer.fit(recorder, stop=stop, check_ranks=conduct.check_ranks)
     recorder.timed(trainer, show=conduct.profile)
     if code == 0:

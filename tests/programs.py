@@ -1,9 +1,11 @@
 """Running the program as a user does: in processes of its own, alone or under mpirun."""
 
 import os
+import pty
 import shutil
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import pytest
@@ -43,3 +45,23 @@ def run(*arguments, ranks=0, cwd=None, **variables):
 def train(*arguments, **options):
     """Run ``python -m lenet_mp.train ARGUMENTS``."""
     return run("-m", "lenet_mp.train", *arguments, **options)
+
+
+def terminal():
+    """Return both ends of a terminal of 100 columns."""
+    master, slave = pty.openpty()
+    termios.tcsetwinsize(slave, (30, 100))
+    return master, slave
+
+
+def read_terminal(master):
+    """Return what a process showed on a terminal, until it ends."""
+    text = b""
+    while True:
+        try:
+            more = os.read(master, 65536)
+        except OSError:  # Linux says so where the other end is closed
+            return text.decode()
+        if not more:
+            return text.decode()
+        text += more

@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -53,6 +55,24 @@ def test_threads_are_the_cores_shared_out(place, tmp_path):
     done = programs.train(*options(place), "--out", tmp_path / "run", ranks=2)
     share = max(1, len(os.sched_getaffinity(0)) // 2)
     assert f"2 ranks x {share} thread" in done.stdout
+
+
+def test_ranks_on_a_terminal_show_whole_lines(place, tmp_path):
+    """Rank 0 alone prints, and no bar, which a launcher may hold back; what batch job it was is written down."""
+    master, slave = programs.terminal()
+    command = [programs.MPIRUN, "-n", "2", sys.executable, "-m", "lenet_mp.train", *options(place)]
+    with subprocess.Popen(
+        [*command, "--progress", "auto", "--out", tmp_path / "run"], stdin=subprocess.DEVNULL, stdout=slave,
+        stderr=slave, env=programs.environment(SLURM_JOB_ID=7),
+    ) as process:  # fmt: skip
+        os.close(slave)
+        text = programs.read_terminal(master)
+    os.close(master)
+    assert process.returncode == 0
+    lines = [line for line in text.replace("\r\n", "\n").split("\n") if line.startswith("epoch")]
+    assert [line[:11] for line in lines] == ["epoch 1/2  ", "epoch 2/2  "]
+    assert "\r" not in "".join(lines)
+    assert '"SLURM_JOB_ID": "7"' in (tmp_path / "run" / "env.json").read_text()
 
 
 FAILING = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -139,6 +140,32 @@ def test_wrong_options_are_refused(tmp_path):
     (tmp_path / "run" / "x").touch()
     with pytest.raises(UsageError, match="exists already"):
         fit(arrays(20, 0), model=SMALL, out=tmp_path / "run", quiet=True)
+
+
+INTERRUPTED = """
+import sys; sys.path.insert(0, {here!r})
+import test_python_interface as here
+from lenet_mp import fit
+run = fit(here.arrays(600, 0), model=here.SMALL, out="run", batch_size=60, lr="1e-5", epochs=100000)
+print("saved after", run.checkpoint.epoch, "epochs")
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 143)])
+def test_a_signal_while_fit_trains_loses_nothing(tmp_path, number, code):
+    """After Ctrl-C fit returns what was reached and the script goes on; told to terminate, it ends, saved as well."""
+    command = [sys.executable, "-c", INTERRUPTED.format(here=str(Path(__file__).parent))]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=programs.environment(), stdout=subprocess.PIPE, text=True
+    ) as process:  # fmt: skip
+        while "epoch 2/" not in process.stdout.readline():
+            assert process.poll() is None
+        process.send_signal(number)
+        output = process.communicate(timeout=programs.TIME_LIMIT)[0]
+    assert process.returncode == code
+    assert "go on with: --resume run" in output
+    assert checkpoint.load(tmp_path / "run" / "last.ckpt").epoch >= 2
+    assert ("saved after" in output) == (code == 0)
 
 
 def test_the_documentation_runs(tmp_path, monkeypatch, capsys):

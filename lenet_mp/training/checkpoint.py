@@ -42,7 +42,10 @@ HEADER = struct.Struct("<8sQ")
 DIGEST = 32
 MAX_BYTES = 1 << 32
 DTYPES = {"<f4"}
-METRICS = ("epoch", "lr", "loss", "train_top1", "val_top1", "val_top5", "seconds", "images_per_second")
+METRICS = (
+    "epoch", "lr", "loss", "train_top1", "train_top5", "val_loss", "val_top1", "val_top5", "seconds",
+    "images_per_second",
+)  # fmt: skip
 """Figures of every epoch."""
 MAX_STEPS = 1 << 40
 COUNTS = 5
@@ -187,7 +190,7 @@ def _decode(body: bytes) -> Checkpoint:
         normalize=str(document["normalize"]),
         config=dict(document["config"]),
         data_fingerprint=str(document["data_fingerprint"]),
-        history=[dict(row) for row in document["history"]],
+        history=[dict.fromkeys(METRICS) | row for row in document["history"]],  # an older run knew fewer figures
         epoch=int(document["epoch"]),
         step=int(document["step"]),
         counts=[int(count) for count in document["counts"]],

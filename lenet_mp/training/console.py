@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import sys
-import time
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
-from lenet_mp.progress import duration
+from lenet_mp.progress import Progress, duration
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,48 +33,51 @@ class Console:
         self._mode = mode
         self._epochs = epochs
         self._samples = samples
-        self._bar: tqdm[Any] | None = None
-        self._last_line = time.monotonic()
+        self._progress: Progress | None = None
+        self._done = 0
 
     def say(self, line: str) -> None:
         """Print a line of results."""
-        self._close_bar()
+        if self._progress:
+            self._progress.close(keep=False)
+            self._progress = None
         print(line, flush=True)
 
     def advance(self, epoch: int, done: int, loss: float) -> None:
         """Show that ``done`` samples of ``epoch`` (counted from 1) are worked, at mean ``loss`` so far."""
-        if self._mode == "bar":
-            self._advance_bar(epoch, done, loss)
-        elif self._mode == "lines" and time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
-            self._last_line = time.monotonic()
-            share = done / self._samples
-            print(f"epoch {epoch}/{self._epochs} {share:4.0%} loss {loss:.3f}", file=sys.stderr, flush=True)
+        if self._mode == "off":
+            return
+        if self._progress is None:
+            label, bar = f"epoch {epoch}/{self._epochs}", self._mode == "bar"
+            self._progress = Progress(
+                self._samples, label, "images", done=done, bar=bar, every=SECONDS_BETWEEN_LINES
+            )
+            self._done = done
+        self._progress.advance(done - self._done, f"loss {loss:.3f}")
+        self._done = done
 
-    def epoch(self, row: Mapping[str, Any]) -> None:
-        """Print an epoch's figures on one line."""
+    def evaluating(self) -> None:
+        """Show that the steps of an epoch are done and that its accuracies are measured."""
+        if self._progress:
+            self._progress.note("evaluating")
+
+    def epoch(self, row: Mapping[str, Any], whole: float) -> None:
+        """Print an epoch's figures on one line, with the time left, or at the end the ``whole`` run's seconds."""
         left = self._epochs - row["epoch"]
-        self.say(f"{epoch_line(row, self._epochs)}  eta {duration(left * row['seconds'])}")
-        self._last_line = time.monotonic()
-
-    def _advance_bar(self, epoch: int, done: int, loss: float) -> None:
-        if self._bar is None:
-            label = f"epoch {epoch}/{self._epochs}"
-            self._bar = tqdm(total=self._samples, initial=done, desc=label, unit="img", leave=False, file=sys.stderr)
-        self._bar.set_postfix_str(f"loss {loss:.3f}", refresh=False)
-        self._bar.update(done - self._bar.n)
-
-    def _close_bar(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+        time = f"eta {duration(left * row['seconds'])}" if left else f"in all {duration(whole)}"
+        self.say(f"{epoch_line(row, self._epochs)}  {time}")
 
 
 def epoch_line(row: Mapping[str, Any], epochs: int) -> str:
-    """Return an epoch's figures as one line of text."""
-    parts = [f"epoch {row['epoch']}/{epochs}", f"loss {row['loss']:.4f}", f"train {row['train_top1']:.2%}"]
-    if row["val_top1"] is not None:
-        parts += [f"val {row['val_top1']:.2%}", f"top-5 {row['val_top5']:.2%}"]
+    """Return an epoch's figures as one line of text: each of training, and of validation where there is any."""
+    parts = [f"epoch {row['epoch']}/{epochs}", _pair("loss", row["loss"], row["val_loss"], ".4f")]
+    parts += [_pair(f"top-{k}", row[f"train_top{k}"], row[f"val_top{k}"], "5.1%") for k in (1, 5)]
     parts += [f"lr {row['lr']:g}", duration(row["seconds"])]
     if row["images_per_second"] is not None:  # nothing was worked where a run went on after an epoch's last step
         parts.insert(-1, f"{row['images_per_second']:,.0f} images/s")
     return "  ".join(parts)
+
+
+def _pair(name: str, train: float | None, validation: float | None, form: str) -> str:
+    held_out = "" if validation is None else f" val {validation:{form}}"
+    return f"{name} {'-' if train is None else format(train, form)}{held_out}"

@@ -23,7 +23,9 @@ FOLDER = "tensorboard"
 """Where the event files lie in a run folder."""
 TAGS = {
     "loss": "loss/train",
+    "val_loss": "loss/validation",
     "train_top1": "accuracy/train_top1",
+    "train_top5": "accuracy/train_top5",
     "val_top1": "accuracy/validation_top1",
     "val_top5": "accuracy/validation_top5",
     "lr": "learning_rate",

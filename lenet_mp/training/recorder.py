@@ -114,6 +114,7 @@ class RunRecorder:
     def steps_done(self, trainer: Trainer) -> None:
         """Save: evaluating may take longer than a batch system waits."""
         self._save(trainer, best=False)
+        self._console.evaluating()
 
     def epoch_done(self, trainer: Trainer) -> None:
         """Print the epoch's line; write metrics, checkpoints, curves and, after some epochs, feature maps."""
@@ -122,7 +123,7 @@ class RunRecorder:
         self._save(trainer, best=is_best(trainer.history))
         self._folder.write_metrics(trainer.history)
         self._folder.log(epoch_line(row, trainer.config.epochs))
-        self._console.epoch(row)
+        self._console.epoch(row, sum(past["seconds"] for past in trainer.history))
         self.draw_curves(trainer)
         if trainer.epoch in (*FEATURE_EPOCHS, trainer.config.epochs):
             self._save_feature_maps(trainer)

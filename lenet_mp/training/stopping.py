@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 SAME_SIGNAL = 1.0
+_ANSWER = b"\nfinishing the step, then saving; a second signal ends this at once\n"
 INTERRUPT, TERMINATE = 1, 1 << 20
 """What one rank adds to the request that is summed over all ranks (up to a million of each)."""
 
@@ -26,9 +27,15 @@ class StopRequest:
 
     A second signal, a second or more after the first, ends the process at once. Sooner it is taken for the same: a
     batch system tells the launcher and the ranks, and the launcher tells the ranks too.
+
+    Attributes
+    ----------
+    tells : bool
+        Whether to answer the first signal at once, on stderr: the step or an evaluation may take its time.
     """
 
     def __init__(self) -> None:
+        self.tells = False
         self._signalled = 0
         self._arrived = -math.inf
         self._deadline = math.inf
@@ -61,6 +68,9 @@ class StopRequest:
         if not self._signalled:
             self._signalled = _VALUES[number]
             self._arrived = time.monotonic()
+            if self.tells:
+                with contextlib.suppress(OSError):
+                    os.write(2, _ANSWER)  # not print: it may be what was interrupted
         elif time.monotonic() - self._arrived > SAME_SIGNAL:
             os._exit(exit_code(_VALUES[number]))
 

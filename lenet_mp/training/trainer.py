@@ -306,6 +306,8 @@ class Trainer:
             "lr": self.descent.rate(self.epoch, self.loader.steps - 1, self.history),
             "loss": running.loss,
             "train_top1": train.top1,
+            "train_top5": train.top5,
+            "val_loss": validation.as_dict()["loss"] if validation else None,
             "val_top1": validation.top1 if validation else None,
             "val_top5": validation.top5 if validation else None,
             "seconds": round(time.monotonic() - start, 3),
