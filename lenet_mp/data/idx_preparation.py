@@ -12,7 +12,7 @@ import numpy as np
 from lenet_mp.data import classes, idx, journal, manifest, passport, sample
 from lenet_mp.data.array_writer import write_arrays
 from lenet_mp.data.folders import shuffled
-from lenet_mp.data.jobs import claim
+from lenet_mp.data.jobs import claim, is_complete
 from lenet_mp.data.samples import Sample
 from lenet_mp.errors import DataError, UsageError
 from lenet_mp.files import make_folder, write_atomically
@@ -95,9 +95,10 @@ def prepare(
     }
     options["job"] = hashlib.sha256(json.dumps([manifest.VERSION, options, names]).encode()).hexdigest()
     with folder_lock(make_folder(out)):
-        made = None if claim(out, options["job"], overwrite=overwrite) else manifest.load(out)
-        if made is not None:
-            return made, False
+        there = manifest.load(out) if is_complete(out, options["job"], overwrite=overwrite) else None
+        if there is not None:
+            return there, False
+        claim(out, options["job"])
         made = write_arrays(
             out,
             {share.split: share.samples for share in shares},
