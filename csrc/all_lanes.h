@@ -2,8 +2,9 @@
 #include "lanes.h"
 
 #include "activation.h"
-#include "conv.h"
 #include "pixels.h"
+#include "conv.h"
+#include "conv_bias.h"
 #include "conv_forward.h"
 #include "conv_input.h"
 #include "conv_weight.h"
@@ -18,15 +19,16 @@
 const struct lane_kernels ISA_TABLE = {
     .name = ISA_NAME,
     .lanes = LANES,
-    .normalise_pixels = normalise_pixels,
     .open_view = open_view,
     .transpose_row = transpose_row,
-    .finish_rows = finish_rows,
+    .normalise_row = normalise_row,
     .conv_forward_row = conv_forward_row,
+    .conv_forward_pixels = conv_forward_pixels,
     .conv_backward_weight = conv_backward_weight,
-    .conv_backward_weight_strip = conv_backward_weight_strip,
+    .conv_backward_weight_pixels = conv_backward_weight_pixels,
     .conv_strip_columns = conv_strip_columns,
     .conv_backward_bias = conv_backward_bias,
+    .conv_row_sums = conv_row_sums,
     .conv_backward_input = conv_backward_input,
     .dense_forward = dense_forward,
     .dense_backward_input = dense_backward_input,

@@ -22,7 +22,7 @@ typedef __m256i bytes;
     _mm256_inserti128_si256(_mm256_castsi128_si256(piece((images)[i] + (at))), piece((images)[4 + (i)] + (at)), 1)
 #define piece(p) _mm_loadu_si128((const __m128i_u *)(p))
 #define settle(b) _mm256_permutevar8x32_epi32(b, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7))
-#define widen(p) _mm256_cvtepu8_epi32(_mm_loadu_si64(p))
+#define widen(p) _mm256_cvtepi8_epi32(_mm_loadu_si64(p))
 #define select_bytes(v, places) _mm256_shuffle_epi8(v, places)
 #define multiply_high(a, b) ((words)_mm256_mulhi_epu16((__m256i)(a), (__m256i)(b)))
 #define pack(a, b) _mm256_packus_epi16((__m256i)(a), (__m256i)(b))

@@ -26,7 +26,7 @@ typedef __m512i bytes;
 #define piece(p) _mm_loadu_si128((const __m128i_u *)(p))
 #define settle(b) \
     _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), b)
-#define widen(p) _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i_u *)(p)))
+#define widen(p) _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i_u *)(p)))
 #define select_bytes(v, places) _mm512_shuffle_epi8(v, places)
 #define multiply_high(a, b) ((words)_mm512_mulhi_epu16((__m512i)(a), (__m512i)(b)))
 #define pack(a, b) _mm512_packus_epi16((__m512i)(a), (__m512i)(b))

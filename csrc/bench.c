@@ -35,7 +35,7 @@ int32_t open_bench(struct bench *b, const struct lenet_layer *layer, int32_t isa
     b->dx = new_tensor(layer->height, layer->width, layer->channels, 0, lanes);
     b->y = new_tensor(layer->out_height, layer->out_width, layer->out_channels, 0, lanes);
     b->dy = new_tensor(layer->out_height, layer->out_width, layer->out_channels, 0, lanes);
-    b->work.rows = malloc((size_t)layer->kernel_height * sizeof(float *));
+    b->work.rows = malloc((size_t)layer->kernel_height * sizeof(void *));
     b->work.lanes = allocate(layer_lanes(layer, lanes));
     b->sums = allocate(layer_parameters(layer) * (size_t)parts);
     return b->x.data && b->dx.data && b->y.data && b->dy.data && b->work.rows && b->work.lanes && b->sums ? 0 : -1;

@@ -10,8 +10,10 @@
  * with x = 0 outside the image. Every element is a vector of samples, every weight a broadcast scalar.
  *
  * Rows. An output row needs KH input rows; the caller hands their addresses, each a row with its zero border, or a
- * row of zeros above and below the image. So these functions know nothing of vertical padding, and the first layer
- * can hand rows that it has just made from pixels.
+ * row of zeros above and below the image. So these functions know nothing of vertical padding.
+ *
+ * Bytes. The first layer reads rows of bytes (pixels.h) where others read floats: the same loops, with another load. Widening
+ * and converting take units of the processor that a convolution leaves idle, and a quarter of the bandwidth.
  *
  * Taps. In a row [column][channel] the KW * C_in values under the kernel are contiguous, and so are the weights that
  * they meet. kw and ci are therefore one index t, "tap", below KW * C_in, and the next output column is
@@ -67,4 +69,10 @@ INLINE int has_shape(const struct lenet_layer *layer, int32_t kernel, int32_t st
 INLINE int block_channels(size_t channels)
 {
     return channels % 6 != 0 && channels % 4 == 0 ? 4 : WIDEST;
+}
+
+/* Vector i of a row of floats, or of bytes. */
+INLINE vec load_input(const void *row, size_t i, const int bytes)
+{
+    return bytes ? load_pixel(row, i) : load(row, i);
 }

@@ -1,5 +1,5 @@
 /*
- * conv_weight.h - the gradient of a convolution's weight and bias; see conv.h.
+ * conv_weight.h - the gradient of a convolution's weight; see conv.h.
  *
  * A block is T taps x Q output channels, whose sums stay in registers while it walks along a row: T inputs and Q
  * gradients loaded for T * Q multiplications, and no store. Blocks walk the same columns again, and rows come back to
@@ -17,9 +17,9 @@
 #define STRIP_BYTES 28672  /* inputs and gradients */
 #define TILE_BYTES 14336   /* sums */
 
-/* Adds `columns` pixels to T taps x Q channels. x is the first tap's first input. */
-INLINE void weight_block(float *dweight, const float *dy, const float *x, size_t columns, const struct conv_shape s,
-                         const int T, const int Q)
+/* Adds `columns` pixels to T taps x Q channels. x is the first tap's first input, of floats or bytes. */
+INLINE void weight_block(float *dweight, const float *dy, const void *x, size_t columns, const struct conv_shape s,
+                         const int T, const int Q, const int bytes)
 {
     vec sum[CHAINS];
 #pragma GCC unroll 8
@@ -27,11 +27,14 @@ INLINE void weight_block(float *dweight, const float *dy, const float *x, size_t
 #pragma GCC unroll 8
         for (int q = 0; q < Q; q++)
             sum[t * Q + q] = load(dweight, (size_t)t * s.out_channels + (size_t)q);
-    for (size_t ow = 0; ow < columns; ow++, x += s.hop * LANES, dy += s.out_channels * LANES) {
+    for (size_t ow = 0; ow < columns; ow++, dy += s.out_channels * LANES) {
         vec in[WIDEST];
 #pragma GCC unroll 8
-        for (int t = 0; t < T; t++)
-            in[t] = load(x, (size_t)t);
+        for (int t = 0; t < T; t++) {
+            in[t] = load_input(x, ow * s.hop + (size_t)t, bytes);
+            if (bytes)
+                in_register(in[t]);
+        }
 #pragma GCC unroll 8
         for (int q = 0; q < Q; q++) {
             vec d = load(dy, (size_t)q);
@@ -49,44 +52,49 @@ INLINE void weight_block(float *dweight, const float *dy, const float *x, size_t
 }
 
 /* All channels of T taps, Q at a time. */
-INLINE void weight_taps(float *dweight, const float *dy, const float *x, size_t columns, const struct conv_shape s,
-                        const int T, const int Q)
+INLINE void weight_taps(float *dweight, const float *dy, const void *x, size_t columns, const struct conv_shape s,
+                        const int T, const int Q, const int bytes)
 {
     size_t co = 0;
     for (; co + (size_t)Q <= s.out_channels; co += (size_t)Q)
-        weight_block(dweight + co * LANES, dy + co * LANES, x, columns, s, T, Q);
+        weight_block(dweight + co * LANES, dy + co * LANES, x, columns, s, T, Q, bytes);
+    dweight += co * LANES;
+    dy += co * LANES;
     switch (s.out_channels % (size_t)Q) {
-    case 1: weight_block(dweight + co * LANES, dy + co * LANES, x, columns, s, T, 1); break;
-    case 2: weight_block(dweight + co * LANES, dy + co * LANES, x, columns, s, T, 2); break;
-    case 3: weight_block(dweight + co * LANES, dy + co * LANES, x, columns, s, T, 3); break;
-    case 4: weight_block(dweight + co * LANES, dy + co * LANES, x, columns, s, T, 4); break;
-    case 5: weight_block(dweight + co * LANES, dy + co * LANES, x, columns, s, T, 5); break;
+    case 1: weight_block(dweight, dy, x, columns, s, T, 1, bytes); break;
+    case 2: weight_block(dweight, dy, x, columns, s, T, 2, bytes); break;
+    case 3: weight_block(dweight, dy, x, columns, s, T, 3, bytes); break;
+    case 4: weight_block(dweight, dy, x, columns, s, T, 4, bytes); break;
+    case 5: weight_block(dweight, dy, x, columns, s, T, 5, bytes); break;
     default: break;
     }
 }
 
 /* `taps` taps of one kernel row, T at a time. */
-INLINE void weight_tile(float *dweight, const float *dy, const float *x, size_t columns, size_t taps,
-                        const struct conv_shape s, const int T, const int Q)
+INLINE void weight_tile(float *dweight, const float *dy, const void *x, size_t columns, size_t taps,
+                        const struct conv_shape s, const int T, const int Q, const int bytes)
 {
-    const size_t pitch = s.out_channels * LANES;
+    const size_t pitch = s.out_channels * LANES, input = bytes ? LANES : LANES * sizeof(float);
     size_t t = 0;
     for (; t + (size_t)T <= taps; t += (size_t)T)
-        weight_taps(dweight + t * pitch, dy, x + t * LANES, columns, s, T, Q);
+        weight_taps(dweight + t * pitch, dy, (const char *)x + t * input, columns, s, T, Q, bytes);
+    dweight += t * pitch;
+    x = (const char *)x + t * input;
     switch (taps - t) {
-    case 1: weight_taps(dweight + t * pitch, dy, x + t * LANES, columns, s, 1, Q); break;
-    case 2: weight_taps(dweight + t * pitch, dy, x + t * LANES, columns, s, T > 2 ? 2 : 1, Q); break;
-    case 3: weight_taps(dweight + t * pitch, dy, x + t * LANES, columns, s, T > 3 ? 3 : 1, Q); break;
-    case 4: weight_taps(dweight + t * pitch, dy, x + t * LANES, columns, s, T > 4 ? 4 : 1, Q); break;
-    case 5: weight_taps(dweight + t * pitch, dy, x + t * LANES, columns, s, T > 5 ? 5 : 1, Q); break;
+    case 1: weight_taps(dweight, dy, x, columns, s, 1, Q, bytes); break;
+    case 2: weight_taps(dweight, dy, x, columns, s, T > 2 ? 2 : 1, Q, bytes); break;
+    case 3: weight_taps(dweight, dy, x, columns, s, T > 3 ? 3 : 1, Q, bytes); break;
+    case 4: weight_taps(dweight, dy, x, columns, s, T > 4 ? 4 : 1, Q, bytes); break;
+    case 5: weight_taps(dweight, dy, x, columns, s, T > 5 ? 5 : 1, Q, bytes); break;
     default: break;
     }
 }
 
 /* Strips of a row of `width` columns. */
-INLINE size_t strips_of(size_t width, const struct conv_shape s)
+INLINE size_t strips_of(size_t width, const struct conv_shape s, const int bytes)
 {
-    const size_t fitting = STRIP_BYTES / ((s.hop + s.out_channels) * LANES * sizeof(float));
+    const size_t column = (s.hop * (bytes ? 1 : sizeof(float)) + s.out_channels * sizeof(float)) * LANES;
+    const size_t fitting = STRIP_BYTES / column;
     return fitting ? (width + fitting - 1) / fitting : width;
 }
 
@@ -94,10 +102,11 @@ INLINE size_t strips_of(size_t width, const struct conv_shape s)
 INLINE void weight_row(float *dweight, const float *dy, const float *x, size_t width, size_t taps,
                        const struct conv_shape s, const int T, const int Q)
 {
-    const size_t strips = strips_of(width, s);
+    const size_t strips = strips_of(width, s, 0);
     for (size_t strip = 0; strip < strips; strip++) {
         const size_t ow = width * strip / strips, columns = width * (strip + 1) / strips - ow;
-        weight_tile(dweight, dy + ow * s.out_channels * LANES, x + ow * s.hop * LANES, columns, taps, s, T, Q);
+        weight_tile(dweight, dy + ow * s.out_channels * LANES, x + ow * s.hop * LANES, columns, taps, s, T, Q,
+                    0);
     }
 }
 
@@ -138,61 +147,36 @@ static void conv_backward_weight(float *dweight, const struct tensor *dy, const 
     weight_all(dweight, dy, x, shape_of(layer), CHAINS / WIDEST, WIDEST);
 }
 
-#define CONV_SHAPE(K, S, I, O) \
-    static void conv_backward_weight_strip_k##K##s##S##_i##I##o##O(float *dweight, const float *dy, const float *x, \
-                                                                   size_t columns) \
+#define CONV_SHAPE(K, S, I, O)
+#define FIRST_SHAPE(K, S, I, O) \
+    static void conv_backward_weight_pixels_k##K##s##S##_i##I##o##O(float *dweight, const float *dy, const int8_t *x, \
+                                                                    size_t columns) \
     { \
         weight_tile(dweight, dy, x, columns, (K) * (I), conv_shape(K, S, I, O), CHAINS / block_channels(O), \
-                    block_channels(O)); \
+                    block_channels(O), 1); \
     }
 #include "conv_shapes.inc"
 #undef CONV_SHAPE
 
-/* Adds `columns` pixels of one output row to one kernel row of the gradient, (KW, C_in, C_out) vectors. */
-static void conv_backward_weight_strip(float *dweight, const float *dy, const float *x, size_t columns,
-                                       const struct lenet_layer *layer)
+/* Adds `columns` pixels of one output row to one kernel row of the gradient, (KW, C_in, C_out) vectors. x are bytes. */
+static void conv_backward_weight_pixels(float *dweight, const float *dy, const int8_t *x, size_t columns,
+                                        const struct lenet_layer *layer)
 {
-#define CONV_SHAPE(K, S, I, O) \
+#define CONV_SHAPE(K, S, I, O)
+#define FIRST_SHAPE(K, S, I, O) \
     if (has_shape(layer, K, S, I, O)) { \
-        conv_backward_weight_strip_k##K##s##S##_i##I##o##O(dweight, dy, x, columns); \
+        conv_backward_weight_pixels_k##K##s##S##_i##I##o##O(dweight, dy, x, columns); \
         return; \
     }
 #include "conv_shapes.inc"
 #undef CONV_SHAPE
     const struct conv_shape s = shape_of(layer);
-    weight_tile(dweight, dy, x, columns, s.taps, s, CHAINS / WIDEST, WIDEST);
+    weight_tile(dweight, dy, x, columns, s.taps, s, CHAINS / WIDEST, WIDEST, 1);
 }
 
-/* Columns of a strip of the above whose inputs and gradients stay in the L1 cache. */
+/* Columns of a strip of the above whose bytes and gradients stay in the L1 cache. */
 static size_t conv_strip_columns(const struct lenet_layer *layer)
 {
-    const size_t width = (size_t)layer->out_width, strips = strips_of(width, shape_of(layer));
+    const size_t width = (size_t)layer->out_width, strips = strips_of(width, shape_of(layer), 1);
     return (width + strips - 1) / strips;
-}
-
-/* Q channels' sums of `pixels` pixels, side by side. */
-INLINE void bias_block(float *dbias, const float *dy, size_t pixels, size_t channels, const int Q)
-{
-    vec sum[WIDEST];
-#pragma GCC unroll 8
-    for (int q = 0; q < Q; q++)
-        sum[q] = load(dbias, (size_t)q);
-    for (size_t i = 0; i < pixels; i++)
-#pragma GCC unroll 8
-        for (int q = 0; q < Q; q++)
-            sum[q] += load(dy, i * channels + (size_t)q);
-#pragma GCC unroll 8
-    for (int q = 0; q < Q; q++)
-        store(dbias, (size_t)q, sum[q]);
-}
-
-/* Adds `rows` rows of dy, without borders, to the per-lane gradient of the bias. */
-static void conv_backward_bias(float *dbias, const float *dy, size_t rows, const struct lenet_layer *layer)
-{
-    const size_t channels = (size_t)layer->out_channels, pixels = rows * (size_t)layer->out_width;
-    size_t co = 0;
-    for (; co + WIDEST <= channels; co += WIDEST)
-        bias_block(dbias + co * LANES, dy + co * LANES, pixels, channels, WIDEST);
-    for (; co < channels; co++)
-        bias_block(dbias + co * LANES, dy + co * LANES, pixels, channels, 1);
 }

@@ -47,41 +47,44 @@ static inline size_t tensor_at(const struct tensor *t, int32_t row)
 }
 
 /*
- * A part's images on their way into the network, row by row: as bytes, transposed, into `pixels`; then, as floats, into a ring of
- * `slots` rows, `pitch` floats apart, image row ih in slot ih % slots. `ring` is where the first pixel of slot 0 goes.
+ * A part's images on their way into the network, row by row, as transposed and centred bytes (pixels.h). Rows lie like a tensor's,
+ * with a border of zeros at both ends, so that a convolution can read past them.
  */
 struct pixel_reader {
     const uint8_t *const *samples;  /* addresses of the images, one a lane */
     struct view *view;              /* NULL where images are read as they are */
     int32_t lanes, height;          /* rows of an image, ... */
-    size_t count;                   /* ... and pixels (values) of a row */
-    float scale, offset;
-    uint8_t *pixels;
-    float *ring;
-    size_t pitch;
-    int32_t slots;
-    int32_t row, end;               /* rows that are transposed and not yet floats; of the first, ... */
-    size_t done;                    /* ... how many pixels are */
+    size_t count, border;           /* ... pixels (values) of a row, and of the border at either end of it */
+    float scale, offset;            /* of the normalisation */
+    int8_t *pixels;
 };
 
 #define CACHE_LINE 64
 #define READER_BLOCK 16  /* pixels that are transposed at once */
 
-/* Bytes of a transposed row, [pixel][lane], its pixels rounded up to whole blocks. */
+static inline size_t reader_blocks(size_t pixels)
+{
+    return (pixels + READER_BLOCK - 1) / READER_BLOCK * READER_BLOCK;
+}
+
+/* Bytes of a row, [pixel][lane]: its left border in whole blocks, so that the first block is aligned, and room behind it for
+ * the right one and for what its last block may write besides (view.h). */
 static inline size_t reader_pitch(const struct pixel_reader *r)
 {
-    return (r->count + READER_BLOCK - 1) / READER_BLOCK * READER_BLOCK * (size_t)r->lanes;
+    const size_t border = reader_blocks(r->border);
+    return (border + reader_blocks(r->count) + (border ? border : READER_BLOCK)) * (size_t)r->lanes;
 }
 
-/* Of all rows. A block of a view may pass the end of its row (view.h). */
+/* Of all rows. */
 static inline size_t reader_bytes(const struct pixel_reader *r)
 {
-    return (size_t)r->height * reader_pitch(r) + READER_BLOCK * (size_t)r->lanes;
+    return (size_t)r->height * reader_pitch(r);
 }
 
-static inline uint8_t *reader_row(const struct pixel_reader *r, int32_t row)
+/* The first pixel of a row. */
+static inline int8_t *reader_row(const struct pixel_reader *r, int32_t row)
 {
-    return r->pixels + (size_t)row * reader_pitch(r);
+    return r->pixels + (size_t)row * reader_pitch(r) + reader_blocks(r->border) * (size_t)r->lanes;
 }
 
 /* In place of an enum lenet_activation: none. */
@@ -92,21 +95,24 @@ struct lane_kernels {
     int32_t lanes;
 
     /* pixels.h */
-    void (*normalise_pixels)(float *to, const struct pixel_reader *reader, int32_t row, size_t first, size_t count);
     void (*transpose_row)(const struct pixel_reader *reader, int32_t row);
-    void (*finish_rows)(struct pixel_reader *reader);
+    void (*normalise_row)(float *to, const struct pixel_reader *reader, int32_t row);
     /* view.h */
     void (*open_view)(struct view *view);
-    /* conv_forward.h: rows[kh] are the padded input rows under the kernel's rows; reader, if not NULL, may be read on */
-    void (*conv_forward_row)(float *y, const float *const *rows, const float *weight, const float *bias,
-                             const struct lenet_layer *layer, struct pixel_reader *reader);
+    /* conv_forward.h: rows[kh] are the padded input rows under the kernel's rows; of bytes, biases has one for each output */
+    void (*conv_forward_row)(float *y, const void *const *rows, const float *weight, const float *bias,
+                             const struct lenet_layer *layer);
+    void (*conv_forward_pixels)(float *y, const void *const *rows, const float *weight, const float *biases,
+                                const struct lenet_layer *layer);
     /* conv_weight.h */
     void (*conv_backward_weight)(float *dweight, const struct tensor *dy, const struct tensor *x,
                                  const struct lenet_layer *layer);
-    void (*conv_backward_weight_strip)(float *dweight, const float *dy, const float *x, size_t columns,
-                                       const struct lenet_layer *layer);
+    void (*conv_backward_weight_pixels)(float *dweight, const float *dy, const int8_t *x, size_t columns,
+                                        const struct lenet_layer *layer);
     size_t (*conv_strip_columns)(const struct lenet_layer *layer);
-    void (*conv_backward_bias)(float *dbias, const float *dy, size_t rows, const struct lenet_layer *layer);
+    /* conv_bias.h */
+    void (*conv_backward_bias)(float *dbias, const float *dy, size_t pixels, size_t channels);
+    void (*conv_row_sums)(float *sums, const float *dy, const struct lenet_layer *layer);
     /* conv_input.h */
     void (*conv_backward_input)(const struct tensor *dx, const struct tensor *dy, const float *weight,
                                 const struct lenet_layer *layer);

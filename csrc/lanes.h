@@ -10,7 +10,7 @@
  *   vec_min    the smaller; the second where either is NaN.
  *   bytes      a register of uint8. pieces loads 16 bytes of every fourth address, unpack_low and unpack_high interleave the
  *              halves of each 16 bytes of two, settle transposes its 4-byte units (pixels.h); widen makes int32 lanes of the
- *              LANES bytes at an address.
+ *              LANES int8 at an address.
  *   vec_fma    how to multiply and add with one rounding; the generic file takes fma_by_doubles below.
  *
  * All else is plain arithmetic of GCC's vector extension. Contraction is off (build_ffi.py), so `a * b + c` is two

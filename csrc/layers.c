@@ -51,7 +51,7 @@ static float *row_of(const struct lane_kernels *k, const struct tensor *t, int32
 
 /* The padded input rows under output row oh. */
 static void rows_under(const struct lane_kernels *k, const struct lenet_layer *layer, const struct tensor *x,
-                       int32_t oh, const float **rows)
+                       int32_t oh, const void **rows)
 {
     const size_t pitch = tensor_pitch(x) * (size_t)k->lanes;
     for (int32_t kh = 0; kh < layer->kernel_height; kh++)
@@ -64,7 +64,7 @@ static void conv_forward(const struct lane_kernels *k, const struct lenet_layer 
     const float *bias = parameters + layer_parameters(layer) - (size_t)layer->out_channels;
     for (int32_t oh = 0; oh < layer->out_height; oh++) {
         rows_under(k, layer, x, oh, work->rows);
-        k->conv_forward_row(row_of(k, y, oh), work->rows, parameters, bias, layer, NULL);
+        k->conv_forward_row(row_of(k, y, oh), work->rows, parameters, bias, layer);
     }
 }
 
@@ -118,7 +118,8 @@ void layer_backward_parameters(const struct lane_kernels *k, const struct lenet_
         k->subsample_backward_weight(weight, dy, x, layer);
     } else {
         k->conv_backward_weight(weight, dy, x, layer);
-        k->conv_backward_bias(bias, row_of(k, dy, 0), (size_t)layer->out_height, layer);
+        k->conv_backward_bias(bias, row_of(k, dy, 0), (size_t)layer->out_height * (size_t)layer->out_width,
+                              (size_t)layer->out_channels);
     }
     k->lane_sums(dparameters, work->lanes, count);
 }

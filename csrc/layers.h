@@ -6,7 +6,7 @@
 
 /* Memory that layer functions work in; sized by layer_workspace for the largest of a network's layers. */
 struct workspace {
-    const float **rows;  /* kernel_height addresses */
+    const void **rows;   /* kernel_height addresses */
     float *lanes;        /* per-lane gradients of one layer, or a transposed dy */
 };
 

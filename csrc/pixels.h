@@ -1,7 +1,5 @@
 /*
- * pixels.h - the uint8 image becomes the first layer's input as it is read.
- *
- *     row[i][lane] = pixel i of that sample * scale + offset        one fused multiply-add, so one rounding
+ * pixels.h - images of uint8 on their way into the first layer.
  *
  * LANES images are LANES address ranges; a vector needs the same pixel of each: a transposition of bytes. Naively
  * every byte is moved alone. Here a block of 16 pixels is taken from all images at once, as four registers of LANES / 4
@@ -12,8 +10,13 @@
  *
  * What is left is a transposition of these 4-byte units inside each register, one permutation (`settle`).
  *
- * The transposed bytes of the whole image stay: forward and backward make floats of them as they need them, a pixel in one load, one
- * conversion, one multiply-add and one store. As floats they would take four times as much.
+ * The transposed bytes of the whole image stay until the way back is done. A byte is *centred*, pixel - 128 in int8: one bit
+ * of it is flipped. The first convolution reads these bytes themselves; load_pixel makes floats of them, whole numbers
+ * from -128 to 127, on their way from the cache to a multiplication, and what turns them into the network's input,
+ *
+ *     x = pixel * scale + offset = byte * scale + (128 scale + offset)
+ *
+ * is in its weights and biases (front.c). A byte of 0 thus adds nothing to a sum, and is what borders are made of.
  *
  * No byte outside the images is touched: the last block of an image is read from a copy.
  */
@@ -28,11 +31,15 @@ INLINE bytes load_bytes(const void *p, size_t i)
     return v;
 }
 
-INLINE void store_block(uint8_t *to, const bytes *block)
+/* Centred. */
+INLINE void store_block(int8_t *to, const bytes *block)
 {
+    const bytes flip = (bytes)((words){0} + (int16_t)0x8080);
 #pragma GCC unroll 4
-    for (size_t i = 0; i < 4; i++)
-        __builtin_memcpy(to + i * sizeof(bytes), &block[i], sizeof(bytes));
+    for (size_t i = 0; i < 4; i++) {
+        const bytes centred = block[i] ^ flip;
+        __builtin_memcpy(to + i * sizeof(bytes), &centred, sizeof(bytes));
+    }
 }
 
 /* Four registers of pieces become 16 pixels, one after the other, of all lanes. */
@@ -88,86 +95,33 @@ INLINE void read_block(bytes *block, const struct pixel_reader *r, size_t at)
 }
 
 /* view.h */
-static void transpose_view(uint8_t *to, const struct pixel_reader *r, int32_t h);
+static void transpose_view(int8_t *to, const struct pixel_reader *r, int32_t h);
 
-/* An image row as bytes. */
+/* An image row, and the border behind it, which the row's last block has written over. */
 static void transpose_row(const struct pixel_reader *r, int32_t row)
 {
-    uint8_t *to = reader_row(r, row);
-    if (r->view) {
+    int8_t *to = reader_row(r, row);
+    if (r->view)
         transpose_view(to, r, row);
-        return;
-    }
-    for (size_t done = 0; done < r->count; done += READER_BLOCK, to += READER_BLOCK * LANES) {
-        bytes block[4];
-        read_block(block, r, (size_t)row * r->count + done);
-        store_block(to, block);
-    }
+    else
+        for (size_t done = 0; done < r->count; done += READER_BLOCK) {
+            bytes block[4];
+            read_block(block, r, (size_t)row * r->count + done);
+            store_block(to + done * LANES, block);
+        }
+    __builtin_memset(to + r->count * LANES, 0, r->border * LANES);
 }
 
-/* Where the reader stands, for an inner loop: `left` transposed pixels to go. */
-struct run {
-    const uint8_t *from;
-    float *to;
-    size_t left;
-    vec factor, addend;
-};
-
-INLINE struct run run_of(const struct pixel_reader *r)
+/* i counts vectors of bytes. */
+INLINE vec load_pixel(const int8_t *p, size_t i)
 {
-    if (r->row >= r->end)
-        return (struct run){0};
-    return (struct run){reader_row(r, r->row) + r->done * LANES,
-                        r->ring + (size_t)(r->row % r->slots) * r->pitch + r->done * LANES, r->count - r->done,
-                        splat(r->scale), splat(r->offset)};
+    return __builtin_convertvector((ivec)widen(p + i * LANES), vec);
 }
 
-/* n pixels, if as many are left. */
-INLINE void read_on(struct run *run, const int n)
+/* A transposed row as the network's input, floats: each pixel with one rounding. */
+static void normalise_row(float *to, const struct pixel_reader *r, int32_t row)
 {
-    if (n == 0 || run->left < (size_t)n)
-        return;
-#pragma GCC unroll 8
-    for (int i = 0; i < n; i++)
-        store(run->to, (size_t)i,
-              vec_fma(__builtin_convertvector((ivec)widen(run->from + i * LANES), vec), run->factor, run->addend));
-    run->from += n * LANES;
-    run->to += n * LANES;
-    run->left -= (size_t)n;
-}
-
-/* Notes how far it has come, and does the rest of the row if that is less than n pixels. */
-INLINE void stop_run(struct pixel_reader *r, struct run run, const int n)
-{
-    if (r->row >= r->end)
-        return;
-    if (run.left < (size_t)n)
-        while (run.left)
-            read_on(&run, 1);
-    r->done = r->count - run.left;
-    if (run.left == 0) {
-        r->row++;
-        r->done = 0;
-    }
-}
-
-/* All rows up to r->end as floats. */
-static void finish_rows(struct pixel_reader *r)
-{
-    while (r->row < r->end) {
-        struct run run = run_of(r);
-        while (run.left >= 4)
-            read_on(&run, 4);
-        stop_run(r, run, 4);
-    }
-}
-
-/* Pixels first ... first + count of a transposed row as floats. */
-static void normalise_pixels(float *to, const struct pixel_reader *r, int32_t row, size_t first, size_t count)
-{
-    struct run run = {reader_row(r, row) + first * LANES, to, count, splat(r->scale), splat(r->offset)};
-    while (run.left >= 8)
-        read_on(&run, 8);
-    while (run.left)
-        read_on(&run, 1);
+    const int8_t *from = reader_row(r, row);
+    for (size_t i = 0; i < r->count; i++)
+        store(to, i, vec_fma(load_pixel(from, i) + 128.0f, splat(r->scale), splat(r->offset)));
 }

@@ -10,7 +10,7 @@
 #include <omp.h>
 #include <sys/mman.h>
 
-#include "plan.h"
+#include "folding.h"
 
 #define HUGE_PAGE ((size_t)2 << 20)
 
@@ -92,35 +92,22 @@ static void lay_out_tensors(const struct lenet_plan *plan, struct worker *w, str
     w->gradients = gradients;
 }
 
-/* Rows under an output row, and those that the next one needs besides. */
-static int32_t ring_slots(const struct lenet_layer *conv)
-{
-    return conv->kernel_height + (conv->stride < conv->kernel_height ? conv->stride : conv->kernel_height);
-}
-
 /* Everything that stays the same from part to part. */
-static void prepare_reader(const struct lenet_plan *plan, struct worker *w)
+static void prepare_reader(const struct lenet_plan *plan, struct pixel_reader *r)
 {
     const struct lenet_layer *first = &plan->layers[0];
-    const size_t lanes = (size_t)plan->kernels->lanes, channels = (size_t)first->channels;
-    const size_t border = (size_t)first->padding * channels;
-    struct pixel_reader *r = &w->reader;
+    const size_t channels = (size_t)first->channels;
     r->lanes = plan->kernels->lanes;
     r->height = first->height;
     r->count = (size_t)first->width * channels;
+    r->border = plan->front ? (size_t)first->padding * channels : 0;
     r->scale = plan->scale;
     r->offset = plan->offset;
-    if (!w->pixel_rows)
-        return;
-    r->slots = ring_slots(first);
-    r->pitch = (r->count + 2 * border) * lanes;
-    r->ring = w->pixel_rows + border * lanes;
 }
 
 static void lay_out_worker(const struct lenet_plan *plan, struct worker *w, struct arena *arena)
 {
     const size_t lanes = (size_t)plan->kernels->lanes;
-    const struct lenet_layer *first = &plan->layers[0];
     size_t work_lanes = 0, kernel_height = 1;
     for (int32_t i = 0; i < plan->count; i++) {
         const size_t need = layer_lanes(&plan->layers[i], plan->kernels->lanes);
@@ -130,23 +117,23 @@ static void lay_out_worker(const struct lenet_plan *plan, struct worker *w, stru
     }
     struct worker found = {0};
     lay_out_tensors(plan, &found, arena);
-    found.work.rows = take(arena, kernel_height, sizeof(float *));
+    found.work.rows = take(arena, kernel_height, sizeof(void *));
     found.work.lanes = take(arena, work_lanes, sizeof(float));
-    if (plan->front) {
-        const size_t row = (size_t)(first->width + 2 * first->padding) * (size_t)first->channels * lanes;
-        found.pixel_rows = take(arena, (size_t)ring_slots(first) * row, sizeof(float));
-        found.zero_row = take(arena, row, sizeof(float));
-        found.strip = take(arena, row, sizeof(float));
-    }
-    prepare_reader(plan, &found);
-    found.reader.pixels = take(arena, reader_bytes(&found.reader), sizeof(uint8_t));
+    prepare_reader(plan, &found.reader);
+    found.reader.pixels = take(arena, reader_bytes(&found.reader), sizeof(int8_t));
     found.view.keep = take(arena, view_keep_bytes(found.reader.count, lanes), sizeof(uint8_t));
     found.view.scratch = take(arena, view_scratch_bytes(found.reader.count, lanes), sizeof(uint8_t));
+    if (plan->front) {
+        const struct lenet_layer *conv = &plan->layers[0];
+        const size_t sums = (size_t)row_kinds(conv) * (size_t)(conv->kernel_width + 1) * (size_t)conv->out_channels;
+        found.zero_row = take(arena, reader_pitch(&found.reader), sizeof(int8_t));
+        found.row_sums = take(arena, sums * lanes, sizeof(float));
+        found.row_totals = take(arena, sums * (size_t)plan->parts, sizeof(float));
+    }
     if (plan->pooled_front) {
-        const int32_t reach = first->stride * plan->band_rows;  /* image rows from one band to the next */
-        found.bands = boundary(plan, 1, 0);
-        found.bands.height = plan->band_rows * (1 + (first->kernel_height + reach - 1) / reach);
-        found.bands.data = take(arena, tensor_vectors(&found.bands) * lanes, sizeof(float));
+        found.band = boundary(plan, 1, 0);
+        found.band.height = plan->band_rows;
+        found.band.data = take(arena, tensor_vectors(&found.band) * lanes, sizeof(float));
     }
     found.sums = take(arena, plan->parameters * (size_t)plan->parts, sizeof(float));
     found.softmax_sums = take(arena, lanes, sizeof(float));
@@ -156,11 +143,36 @@ static void lay_out_worker(const struct lenet_plan *plan, struct worker *w, stru
         *w = found;
 }
 
+/* What all threads read. */
+static void lay_out_shared(const struct lenet_plan *plan, struct folded *folded, struct arena *arena)
+{
+    const struct lenet_layer *conv = &plan->layers[0];
+    const size_t outputs = (size_t)conv->out_channels;
+    if (!plan->front)
+        return;
+    folded->weight = take(arena, layer_parameters(conv) - outputs, sizeof(float));
+    folded->biases = take(arena, (size_t)row_kinds(conv) * (size_t)conv->out_width * outputs, sizeof(float));
+    folded->sums = take(arena, (size_t)conv->kernel_width * outputs, sizeof(double));
+}
+
+static size_t whole_pages(struct arena counted)
+{
+    return (counted.used + 4095) / 4096 * 4096;
+}
+
+static size_t shared_bytes(const struct lenet_plan *plan)
+{
+    struct arena counting = {NULL, 0};
+    struct folded nothing = {0};
+    lay_out_shared(plan, &nothing, &counting);
+    return whole_pages(counting);
+}
+
 static size_t worker_bytes(const struct lenet_plan *plan)
 {
     struct arena counting = {NULL, 0};
     lay_out_worker(plan, NULL, &counting);
-    return (counting.used + 4095) / 4096 * 4096;
+    return whole_pages(counting);
 }
 
 /* In huge pages where the system has them: a part's activations alone are hundreds of small ones. */
@@ -193,13 +205,15 @@ struct lenet_plan *lenet_plan_create(const struct lenet_layer *layers, int32_t c
         for (int32_t i = 0; i < count; i++)
             plan->parameters += layer_parameters(&layers[i]);
         find_front(plan);
-        const size_t each = worker_bytes(plan);
-        plan->bytes = each * (size_t)threads;
+        const size_t shared = shared_bytes(plan), each = worker_bytes(plan);
+        plan->bytes = shared + each * (size_t)threads;
         plan->memory = allocate_pages(plan->bytes);
         if (plan->memory) {
+            struct arena first = {plan->memory, 0};
+            lay_out_shared(plan, &plan->folded, &first);
 #pragma omp parallel for num_threads(threads) schedule(static, 1)
             for (int32_t t = 0; t < threads; t++) {
-                struct arena arena = {plan->memory + (size_t)t * each, 0};
+                struct arena arena = {plan->memory + shared + (size_t)t * each, 0};
                 memset(arena.base, 0, each);
                 lay_out_worker(plan, &plan->workers[t], &arena);
             }

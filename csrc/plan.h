@@ -14,21 +14,28 @@ struct worker {
     struct workspace work;
     struct pixel_reader reader;
     struct view view;       /* the part's, if it is augmented */
-    float *pixel_rows;      /* the reader's ring: rows of the first convolution's padded input, and ... */
-    float *zero_row;        /* ... the row above and below the image */
-    float *strip;           /* a part of one (front.c) */
-    struct tensor bands;    /* ring of gradient rows of the first convolution's output, where the front ends in a pooling */
+    int8_t *zero_row;       /* the row above and below the image */
+    float *row_sums;        /* by lane, and ... */
+    float *row_totals;      /* ... added up, part by part: what unfold_gradient asks for */
+    struct tensor band;     /* gradient of the first convolution's output, where the front ends in a pooling */
     double seconds[LENET_PHASES];
     float *sums;            /* gradients of the group's parts, `parameters` floats each */
     float *softmax_sums, *softmax_maxima;
     int64_t *totals;        /* parameters + LENET_COUNTS */
 };
 
+/* What the first convolution of a front works with in place of its parameters (folding.c). */
+struct folded {
+    float *weight, *biases;
+    double *sums;           /* KW * C_out, to work with */
+};
+
 struct lenet_plan {
     const struct lane_kernels *kernels;
     struct lenet_layer *layers;
     struct worker *workers;
-    char *memory;           /* one block for everything above */
+    struct folded folded;
+    char *memory;           /* one block for everything above but layers and workers */
     size_t bytes, parameters;
     int32_t count, threads, parts, profile;
     int32_t front;          /* layers that run in bands as the image is read (front.c); 0 where there is no such */

@@ -143,10 +143,11 @@ static void read_views(uint8_t *out, const uintptr_t *images, const int64_t *sam
         k->open_view(reader->view);
         for (int32_t h = 0; h < reader->height; h++) {
             k->transpose_row(reader, h);
-            const uint8_t *row = reader_row(reader, h);
+            const int8_t *row = reader_row(reader, h);
             for (size_t lane = 0; lane < lanes && first + (int64_t)lane < n; lane++)
                 for (size_t x = 0; x < reader->count; x++)
-                    out[((size_t)first + lane) * image_bytes + (size_t)h * reader->count + x] = row[x * lanes + lane];
+                    out[((size_t)first + lane) * image_bytes + (size_t)h * reader->count + x] =
+                        (uint8_t)(row[x * lanes + lane] + 128);
         }
     }
 }

@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "clock.h"
+#include "folding.h"
 #include "front.h"
 #include "loss_sample.h"
 
@@ -90,8 +91,7 @@ static void finish_samples(const struct lenet_plan *plan, struct worker *w, cons
 }
 
 /* index: of the part in its group. */
-static void backward(const struct lenet_plan *plan, struct worker *w, const struct part *part, const float *parameters,
-                     int32_t index)
+static void backward(const struct lenet_plan *plan, struct worker *w, const float *parameters, int32_t index)
 {
     for (int32_t i = plan->count - 1; i >= plan->front; i--) {
         const struct lenet_layer *layer = &plan->layers[i];
@@ -104,7 +104,7 @@ static void backward(const struct lenet_plan *plan, struct worker *w, const stru
             layer_backward_input(plan->kernels, layer, &w->gradients[i], dy, x, y, parameters + layer->offset);
     }
     if (plan->front)
-        front_backward(plan, w, part, parameters, w->sums + (size_t)index * plan->parameters);
+        front_backward(plan, w, parameters, index);
 }
 
 /* Parts that a short group leaves empty count as zero in the tree. */
@@ -120,6 +120,8 @@ static void add_group(const struct lenet_plan *plan, struct worker *w, int32_t p
                 memset(sums + (size_t)part * plan->parameters, 0, count * sizeof(float));
             add_parts(sums, count, plan->parameters, plan->parts);
         }
+        if (plan->front && i == 0)
+            front_finish(plan, w, parts);
         plan->kernels->add_quantised(w->totals + layer->offset, &counts[LENET_REFUSED], sums, count, limit);
     }
 }
@@ -137,7 +139,7 @@ static void run_group(const struct lenet_plan *plan, struct worker *w, const flo
         finish_samples(plan, w, &part, w->totals + plan->parameters, limit, batch->targets);
         clock_add(&w->seconds[LENET_FORWARD], start);
         const double middle = clock_start(plan->profile);
-        backward(plan, w, &part, parameters, parts);
+        backward(plan, w, parameters, parts);
         clock_add(&w->seconds[LENET_BACKWARD], middle);
     }
     const double start = clock_start(plan->profile);
@@ -152,6 +154,8 @@ void lenet_plan_step(struct lenet_plan *plan, int64_t *totals, const float *para
                      const int64_t *samples)
 {
     const struct batch batch = {images, labels, targets, augmentation, samples};
+    if (plan->front)
+        fold_normalisation(plan, parameters);
     const int64_t count = (int64_t)plan->parameters + LENET_COUNTS;
 #pragma omp parallel num_threads(plan->threads)
     {
@@ -194,6 +198,8 @@ void lenet_plan_forward(struct lenet_plan *plan, int64_t *counts, float *logits,
 {
     const int32_t lanes = plan->kernels->lanes, classes = plan_classes(plan);
     const struct batch batch = {images, labels, NULL, NULL, NULL};
+    if (plan->front)
+        fold_normalisation(plan, parameters);
     for (int32_t t = 0; t < plan->threads; t++)
         memset(plan->workers[t].totals, 0, LENET_COUNTS * sizeof(int64_t));
 #pragma omp parallel for num_threads(plan->threads) schedule(dynamic, 1)

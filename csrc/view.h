@@ -160,7 +160,7 @@ INLINE void fill_block(bytes *block, const struct view *v, size_t x, bytes fill)
 }
 
 /* Row h of all lanes as drawn. */
-static void transpose_view(uint8_t *to, const struct pixel_reader *r, int32_t h)
+static void transpose_view(int8_t *to, const struct pixel_reader *r, int32_t h)
 {
     struct view *v = r->view;
     const uint8_t *lines[LANES], *ahead[LANES];
