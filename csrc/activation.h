@@ -30,6 +30,7 @@
 #define SQUASH_B 0.66666666666666667f
 #define PRELU_SLOPE 0.1f
 #define ELU_ALPHA 0.5f
+#define ELU_HALVINGS 1  /* ELU_ALPHA is 1 / 2^this */
 
 /* 2^n for whole n from -126 to 127. */
 INLINE vec power_of_two(ivec n)
@@ -61,13 +62,17 @@ INLINE vec vec_exp(vec x)
     return (expm1_remainder(r) + 1.0f) * power_of_two(half) * power_of_two(n - half);
 }
 
-/* For x from -80 to 80. The rounder carries the exponent's bias, so that shifting alone makes 2^n of its bits. */
-INLINE vec vec_expm1(vec x)
+/*
+ * (e^x - 1) / 2^halvings for x from -80 to 80. The rounder carries the exponent's bias, so that shifting alone makes 2^n of its
+ * bits; and less the halvings, so that they cost nothing.
+ */
+INLINE vec vec_expm1(vec x, const int halvings)
 {
-    vec shifted = vec_fma(x, splat(LOG2_E), splat(ROUNDER + 127.0f));
-    vec p = expm1_remainder(vec_fma(shifted - splat(ROUNDER + 127.0f), splat(-LN2), x));
+    const float rounder = ROUNDER + 127.0f - (float)halvings;
+    vec shifted = vec_fma(x, splat(LOG2_E), splat(rounder));
+    vec p = expm1_remainder(vec_fma(shifted - splat(rounder), splat(-LN2), x));
     vec scale = (vec)((ivec)shifted << 23);
-    return vec_fma(scale, p, scale - 1.0f);
+    return vec_fma(scale, p, scale - 1.0f / (float)(1 << halvings));
 }
 
 INLINE vec magnitude(vec x)
@@ -96,7 +101,7 @@ INLINE vec reciprocal(vec d)
 /* scale * tanh(x), given 2|x| and x for its sign. tanh is 1 to 24 bits from 9.01 on. */
 INLINE vec scaled_tanh(vec twice, vec x, const float scale)
 {
-    vec t = vec_expm1(vec_min(splat(20.0f), twice));
+    vec t = vec_expm1(vec_min(splat(20.0f), twice), 0);
     return with_sign_of(scale * t * reciprocal(t + 2.0f), x);
 }
 
@@ -114,7 +119,7 @@ INLINE vec activate(vec x, int32_t name)
     case LENET_TANH: return scaled_tanh(magnitude(x) * 2.0f, x, 1.0f);
     case LENET_RELU: return blend(x <= 0.0f, splat(0.0f), x);  /* this way round NaN stays NaN */
     case LENET_PRELU: return blend(x <= 0.0f, PRELU_SLOPE * x, x);
-    default: return blend(x <= 0.0f, ELU_ALPHA * vec_expm1(blend(x < -20.0f, splat(-20.0f), x)), x);
+    default: return blend(x <= 0.0f, vec_expm1(blend(x < -20.0f, splat(-20.0f), x), ELU_HALVINGS), x);
     }
 }
 
