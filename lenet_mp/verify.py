@@ -55,8 +55,8 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     args = build_parser().parse_args(argv)
-    dataset = open_dataset(args.data)
-    counts = verification.class_counts(dataset)
+    dataset = open_dataset(args.data, sealed=False)  # what is wrong is to be listed, not to end it
+    counts = dataset.class_counts()
     wrong = _check(dataset, counts, args.workers or threads.cores())
     tables.print_text(_balance(dataset, counts))
     if not args.no_pictures:

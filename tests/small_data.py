@@ -1,5 +1,7 @@
 """A small data set and a small model, for tests of whole runs."""
 
+import json
+
 import h5py
 import numpy as np
 from PIL import Image
@@ -77,3 +79,21 @@ def write_images(folder, count, seed=0):
         place.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(place / f"{number}.png")
     return folder
+
+
+def unseal(data, **extra):
+    """Make a manifest one of an earlier version, without XXH3 and its own SHA-256, and put ``extra`` into its extra."""
+    path = data / "manifest.json"
+    document = json.loads(path.read_text())
+    document.pop("sha256", None)
+    for shard in document["shards"]:
+        shard.pop("xxh3", None)
+    document["extra"] |= extra
+    path.write_text(json.dumps(document, indent=1) + "\n")
+
+
+def flip(path, bit):
+    """Change one bit of a file; once more changes it back."""
+    contents = bytearray(path.read_bytes())
+    contents[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(contents)

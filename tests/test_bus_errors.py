@@ -15,9 +15,10 @@ TOUCH = """
 import mmap, os, signal, sys
 from pathlib import Path
 from lenet_mp.data.pixels import MappedImages
+from lenet_mp.data.seals import Seal
 path, what = Path(sys.argv[1]), sys.argv[2]
 path.write_bytes(bytes(40_960))
-images = MappedImages(path, (10, 64, 64, 1), 0, keep=True)
+images = MappedImages(path, (10, 64, 64, 1), 0, Seal(path, ""), keep=True)
 pixels = images.array()
 assert pixels.sum() == 0
 if what == "cut":

@@ -12,6 +12,7 @@ from lenet_mp.errors import DataError
 from lenet_mp.prepare import main as prepare
 from lenet_mp.verify import main as verify
 from tests.pictures import pixels, write_lists
+from tests.small_data import unseal
 
 
 def make(folder, out, *options):
@@ -122,7 +123,9 @@ def test_missing_offsets_and_bad_shape(both):
 
 def test_a_damaged_image_is_named(both):
     """Bytes that are no JPEG image of the right size are an error with file and number when they are decoded."""
-    split = both[1].train[0]
+    folder = both[1].folder
+    unseal(folder)
+    split = shards.open_dataset(folder).train[0]
     with h5py.File(split.path, "r+") as file:
         start, end = file["offset_train"][1:3]
         file["jpeg_train"][start:end] = 0

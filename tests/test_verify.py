@@ -1,16 +1,16 @@
 """lenet-mp verify: whole and damaged data sets, and the pictures of them."""
 
-import json
+import dataclasses
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from lenet_mp.data import contact_sheet, shards, verification
+from lenet_mp.data import contact_sheet, manifest, shards, verification
 from lenet_mp.prepare import main as prepare
 from lenet_mp.verify import main
 from tests.pictures import write_lists
-from tests.small_data import write_shards
+from tests.small_data import flip, unseal, write_shards
 
 
 @pytest.fixture
@@ -44,21 +44,14 @@ def test_the_pictures(data, tmp_path):
     assert not (data / "contact_sheet.png").exists()
 
 
-def flip(path, place):
-    """Change one bit of a file."""
-    content = bytearray(path.read_bytes())
-    content[place] ^= 1
-    path.write_bytes(content)
-
-
 def test_every_flipped_bit_is_found(data, capsys):
     """One flipped bit anywhere in a shard, pixels included, is found and the file named."""
     size = (data / "1.h5").stat().st_size
-    for place in np.random.default_rng(0).integers(0, size, 30):
-        flip(data / "1.h5", place)
+    for bit in np.random.default_rng(0).integers(0, 8 * size, 30):
+        flip(data / "1.h5", bit)
         assert main([str(data), "--no-pictures"]) == 3
         assert "1.h5" in capsys.readouterr().err
-        flip(data / "1.h5", place)
+        flip(data / "1.h5", bit)
     assert main([str(data), "--no-pictures"]) == 0
 
 
@@ -72,11 +65,19 @@ def test_every_flipped_bit_is_found(data, capsys):
 )
 def test_a_manifest_that_lies(data, capsys, field, value, reason):
     """A manifest whose statistics are not those of the shards is told."""
-    document = json.loads((data / "manifest.json").read_text())
-    document["extra"][field] = value
-    (data / "manifest.json").write_text(json.dumps(document))
+    unseal(data, **{field: value})
     assert main([str(data), "--no-pictures"]) == 3
     assert reason in capsys.readouterr().err
+
+
+def test_a_manifest_that_states_another_xxh3(data, capsys):
+    """An XXH3 that is not the file's is told, though the SHA-256 is right: training would stop at it."""
+    made = manifest.load(data)
+    first, *others = made.shards
+    wrong = dataclasses.replace(made, shards=(dataclasses.replace(first, xxh3="0" * 32), *others))
+    (data / "manifest.json").write_bytes(wrong.encode())
+    assert main([str(data), "--no-pictures"]) == 3
+    assert f"0.h5: XXH3 is {first.xxh3}, but manifest.json says {'0' * 32}" in capsys.readouterr().err
 
 
 def test_other_class_names(data, capsys):

@@ -95,9 +95,8 @@ class EncodedImages:
         """Begin to decode in background threads."""
         if self._pixels is None:
             pixels = np.empty(self.shape, np.uint8)
-            encoded = self._stored.array().reshape(-1)
             starts = range(0, self.shape[0], _IMAGES_PER_TASK)
-            self._pending = [_threads().submit(self._decode, encoded, pixels, start) for start in starts]
+            self._pending = [_threads().submit(self._decode, pixels, start) for start in starts]
             self._pixels = pixels
 
     def release(self) -> None:
@@ -107,7 +106,8 @@ class EncodedImages:
         self._pending = []
         self._pixels = None
 
-    def _decode(self, encoded: np.ndarray, pixels: Pixels, start: int) -> None:
+    def _decode(self, pixels: Pixels, start: int) -> None:
+        encoded = self._stored.array().reshape(-1)
         for number in range(start, min(start + _IMAGES_PER_TASK, len(pixels))):
             data = encoded[self._offsets[number] : self._offsets[number + 1]].tobytes()
             try:

@@ -1,7 +1,8 @@
 """``manifest.json``: what a prepared data set consists of, written last, so that its presence means "complete".
 
-It names every shard with its counts, size and SHA-256, the classes, the options it was made with and every image
-that was left out. It holds no date and no path of the machine: the same images and options give the same bytes.
+It names every shard with its counts, size and hashes, the classes, the options it was made with and every image
+that was left out, and ends with the SHA-256 of all that. It holds no date and no path of the machine: the same images
+and options give the same bytes.
 """
 
 from __future__ import annotations
@@ -29,16 +30,21 @@ CHANNEL_ORDERS = {1: ("L",), 3: ("RGB", "BGR")}
 
 _FILE_NAME = re.compile(r"(?:0|[1-9][0-9]*)\.h5")
 _LARGEST_MANIFEST = 256 << 20
+_CHECKSUM = "sha256"
 
 
 @dataclass(frozen=True)
 class ShardEntry:
-    """One H5 file: its name in the folder, samples by split, size in bytes and SHA-256 (hex)."""
+    """One H5 file: its name in the folder, samples by split, size in bytes, SHA-256 and XXH3 (hex).
+
+    ``xxh3`` is empty where the manifest of an earlier version states none.
+    """
 
     name: str
     counts: dict[str, int]
     bytes: int
     sha256: str
+    xxh3: str
 
 
 @dataclass(frozen=True)
@@ -65,14 +71,22 @@ class Manifest:
     extra: dict[str, Any] = field(default_factory=dict)
 
     def encode(self) -> bytes:
-        """UTF-8 JSON, the same bytes for the same contents."""
-        document = {"format": FORMAT, "version": VERSION, **asdict(self)}
-        # Surrogates (file names that are not UTF-8) stay readable as \\udcXX escapes.
-        return (json.dumps(document, indent=1) + "\n").encode("ascii")
+        """ASCII JSON, the same bytes for the same contents; its last field is the SHA-256 of all others."""
+        document = self._document()
+        return _text(document | {_CHECKSUM: _checksum(document)})
 
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of the encoded manifest: two data sets with the same one hold the same bytes."""
-        return hashlib.sha256(self.encode()).hexdigest()
+        """SHA-256 (hex): two data sets with the same one hold the same bytes.
+
+        XXH3 is left out: of the same bytes an earlier version stated none.
+        """
+        document = self._document()
+        for entry in document["shards"]:
+            del entry["xxh3"]
+        return _checksum(document)
+
+    def _document(self) -> dict[str, Any]:
+        return {"format": FORMAT, "version": VERSION, **asdict(self)}
 
 
 def load(folder: Path) -> Manifest | None:
@@ -120,6 +134,12 @@ def _parsed(document: Any, path: Path) -> Manifest:
     _require(isinstance(document.get("extra"), dict), path, "extra")
     shards = tuple(_entry(entry, path) for entry in entries)
     _require(len({shard.name for shard in shards}) == len(shards), path, "shards")
+    stated = document.pop(_CHECKSUM, None)  # earlier versions wrote none
+    if stated is not None and stated != _checksum(document):
+        raise DataError(
+            f"{path}: damaged or changed by hand, its SHA-256 is {_checksum(document)}, but it says {stated}; copy it "
+            "again or prepare the data set again"
+        )
     return Manifest(
         (shape[0], shape[1], shape[2]),
         order,
@@ -141,7 +161,18 @@ def _entry(entry: dict[str, Any], path: Path) -> ShardEntry:
     _require(_is_list(list(counts.values()), int) and min(counts.values()) > 0, path, "shards.counts")
     _require(type(entry.get("bytes")) is int, path, "shards.bytes")
     _require(isinstance(entry.get("sha256"), str), path, "shards.sha256")
-    return ShardEntry(name, counts, entry["bytes"], entry["sha256"])
+    xxh3 = entry.get("xxh3", "")
+    _require(isinstance(xxh3, str), path, "shards.xxh3")
+    return ShardEntry(name, counts, entry["bytes"], entry["sha256"], xxh3)
+
+
+def _text(document: dict[str, Any]) -> bytes:
+    # Surrogates (file names that are not UTF-8) stay readable as \\udcXX escapes.
+    return (json.dumps(document, indent=1) + "\n").encode("ascii")
+
+
+def _checksum(document: dict[str, Any]) -> str:
+    return hashlib.sha256(_text(document)).hexdigest()
 
 
 def _is_list(value: Any, of: type) -> bool:

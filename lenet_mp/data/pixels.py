@@ -23,6 +23,8 @@ from lenet_mp.errors import DataError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from lenet_mp.data.seals import Seal
+
 # One thread is enough: the disk is one, and HDF5 has one lock for the whole process.
 _BACKGROUND = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lenet-mp-reader")
 
@@ -52,14 +54,19 @@ class MappedImages:
     path : Path
     shape : (N, H, W, C)
     offset : of the first byte in the file
+    seal : Seal
+        What the whole file's bytes must be, compared before the first of them is handed out.
     keep : bool
         Stay mapped after ``release``: the data set fits into memory, and entering 20,000 pages into the page table
         again in each epoch costs several per cent of a step.
     """
 
-    def __init__(self, path: Path, shape: tuple[int, int, int, int], offset: int, *, keep: bool) -> None:
+    def __init__(
+        self, path: Path, shape: tuple[int, int, int, int], offset: int, seal: Seal, *, keep: bool
+    ) -> None:
         self.shape = shape
         self._path = path
+        self._seal = seal
         self._offset = offset
         self._count = math.prod(shape)
         self._keep = keep
@@ -69,11 +76,12 @@ class MappedImages:
 
     def array(self) -> Pixels:
         """Images as a read-only view of the page cache."""
-        images = self._mapped()[self._offset : self._offset + self._count]
-        return images.reshape(self.shape)
+        pages = self._mapped()
+        self._seal.check(pages)
+        return pages[self._offset : self._offset + self._count].reshape(self.shape)
 
     def prefetch(self) -> None:
-        """Read the file's pages and enter them into the page table, in the background."""
+        """Read the file's pages, enter them into the page table and compare the seal, in the background."""
         if self._pages is None and self._pending is None:
             self._pending = _BACKGROUND.submit(self._make_ready)
 
@@ -93,13 +101,7 @@ class MappedImages:
             return self._pages
 
     def _map(self) -> np.ndarray:
-        try:
-            with self._path.open("rb") as file:
-                mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is empty"
-            advice = "is it still there, are memory or open files short?"
-            raise DataError(f"{self._path}: cannot be mapped ({reason}); {advice}") from error
+        mapping = _mapping(self._path)
         if len(mapping) < self._offset + self._count:
             raise DataError(f"{self._path}: became shorter while in use; copy it again")
         pages = np.frombuffer(mapping, dtype=np.uint8)
@@ -109,7 +111,20 @@ class MappedImages:
     def _make_ready(self) -> None:
         # Mapped here and not by who will want them: to begin a mapping waits until no other is being made ready.
         with contextlib.suppress(DataError, OSError), self._path.open("rb") as file:  # it was only advice
-            make_ready(self._mapped(), file.fileno())
+            pages = self._mapped()
+            make_ready(pages, file.fileno())
+            self._seal.check(pages)  # a damaged file is told to who asks for its images
+
+
+def _mapping(path: Path) -> mmap.mmap:
+    """Map a file for reading; ``DataError`` if that fails."""
+    try:
+        with path.open("rb") as file:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is empty"
+        advice = "is it still there, are memory or open files short?"
+        raise DataError(f"{path}: cannot be mapped ({reason}); {advice}") from error
 
 
 def _unmap(_pages: np.ndarray) -> None:
@@ -119,9 +134,10 @@ def _unmap(_pages: np.ndarray) -> None:
 class LoadedImages:
     """Images that must be unpacked (chunked, compressed): read through h5py, held until released."""
 
-    def __init__(self, path: Path, name: str, shape: tuple[int, int, int, int]) -> None:
+    def __init__(self, path: Path, name: str, shape: tuple[int, int, int, int], seal: Seal) -> None:
         self.shape = shape
         self._path = path
+        self._seal = seal
         self._name = name
         self._pending: Future[Pixels] | None = None
 
@@ -141,6 +157,7 @@ class LoadedImages:
         self._pending = None
 
     def _read(self) -> Pixels:
+        self._seal.check(np.frombuffer(_mapping(self._path), np.uint8))
         with safe_open(self._path) as file:
             dataset = checked_dataset(file, self._path, self._name)
             if dataset is None or dataset.shape != self.shape or dataset.dtype != np.uint8:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import h5py
 
     from lenet_mp.data.pixels import ImageSource, Pixels
+    from lenet_mp.data.seals import Seal
 
 Labels = np.ndarray[tuple[int], np.dtype[np.int32]]
 
@@ -90,12 +91,14 @@ def _identity(path: Path) -> tuple[int, ...]:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def read_shard_file(path: Path, *, original: bool, keep: bool = False) -> dict[str, Split]:
+def read_shard_file(path: Path, seal: Seal, *, original: bool, keep: bool = False) -> dict[str, Split]:
     """Open one H5 file and return its non-empty splits by name ("train", "validation", "test").
 
     Parameters
     ----------
     path : Path
+    seal : Seal
+        What the file's bytes must be, compared before the first image is handed out.
     original : bool
         The folder has no manifest, so the file must be one without attributes, as the original program writes.
     keep : bool
@@ -114,7 +117,7 @@ def read_shard_file(path: Path, *, original: bool, keep: bool = False) -> dict[s
             )
         splits = {}
         for split, suffix in SUFFIXES.items():
-            images = _image_source(file, path, suffix, keep=keep)
+            images = _image_source(file, path, suffix, seal, keep=keep)
             labels = checked_dataset(file, path, f"label_{suffix}")
             if images is None and labels is None:
                 continue
@@ -129,20 +132,20 @@ def read_shard_file(path: Path, *, original: bool, keep: bool = False) -> dict[s
         return splits
 
 
-def _image_source(file: h5py.File, path: Path, suffix: str, *, keep: bool) -> ImageSource | None:
+def _image_source(file: h5py.File, path: Path, suffix: str, seal: Seal, *, keep: bool) -> ImageSource | None:
     """Where a split's images come from: pixels, or else JPEG bytes; None if the file has neither."""
     name = f"image_{suffix}"
     pixels = checked_dataset(file, path, name)
     if pixels is not None:
         _check_pixels(pixels, path, name)
         if is_contiguous(pixels) and is_bytes(pixels) and len(pixels):
-            return MappedImages(path, pixels.shape, pixels.id.get_offset(), keep=keep)
-        return LoadedImages(path, name, pixels.shape)
+            return MappedImages(path, pixels.shape, pixels.id.get_offset(), seal, keep=keep)
+        return LoadedImages(path, name, pixels.shape, seal)
     encoded = checked_dataset(file, path, f"jpeg_{suffix}")
-    return _encoded_images(file, path, suffix, encoded) if encoded is not None else None
+    return _encoded_images(file, path, suffix, encoded, seal) if encoded is not None else None
 
 
-def _encoded_images(file: h5py.File, path: Path, suffix: str, encoded: h5py.Dataset) -> ImageSource:
+def _encoded_images(file: h5py.File, path: Path, suffix: str, encoded: h5py.Dataset, seal: Seal) -> ImageSource:
     offsets = checked_dataset(file, path, f"offset_{suffix}")
     shape = small_integers(file, "image_shape", _IMAGE_AXES - 1)
     fits = (
@@ -159,7 +162,7 @@ def _encoded_images(file: h5py.File, path: Path, suffix: str, encoded: h5py.Data
     ends = offsets[...].astype(np.int64) if offsets is not None and fits else np.zeros(0, np.int64)
     if len(ends) < 2 or ends[0] != 0 or ends[-1] != len(encoded) or (np.diff(ends) <= 0).any():  # noqa: PLR2004
         raise DataError(f"{path}: jpeg_{suffix} and offset_{suffix} do not fit together; prepare the data set again")
-    stored = MappedImages(path, (1, len(encoded), 1, 1), encoded.id.get_offset(), keep=False)
+    stored = MappedImages(path, (1, len(encoded), 1, 1), encoded.id.get_offset(), seal, keep=False)
     return EncodedImages(path, stored, ends.tolist(), (shape[0], shape[1], shape[2]))
 
 

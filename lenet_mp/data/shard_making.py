@@ -45,7 +45,7 @@ def make_files(jobs: list[Job], options: Options, journal: Journal, *, workers: 
     with open_pool(options, min(workers, sum(len(job.placed) for job in jobs))) as pool:
         blocks = _decoded(pool, [samples for job in jobs for _, samples in job.blocks], progress)
         for job in jobs:
-            record = FileRecord(ShardEntry(job.name, {}, 0, ""), job.inputs)
+            record = FileRecord(ShardEntry(job.name, {}, 0, "", ""), job.inputs)
             filled = _fill(job, record, blocks)
             shape, order = options.image_shape, options.channel_order
             record.entry = write_shard(journal.folder / job.name, filled, image_shape=shape, channel_order=order)

@@ -8,7 +8,6 @@ end. Memory holds one block, however large the file.
 
 from __future__ import annotations
 
-import hashlib
 import io
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ import h5py
 import numpy as np
 
 from lenet_mp.data.manifest import ShardEntry
+from lenet_mp.data.seals import hashes
 from lenet_mp.data.shard_file import FORMAT, FORMAT_ATTRIBUTE, SUFFIXES
 from lenet_mp.files import replaced
 
@@ -80,9 +80,9 @@ def write_shard(
         _Layout(parts, image_shape, channel_order).write(file)
         file.flush()
         file.seek(0)
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        found = hashes(file)
         size = file.seek(0, io.SEEK_END)
-    return ShardEntry(path.name, {split: part.count for split, part in parts.items()}, size, digest)
+    return ShardEntry(path.name, {split: part.count for split, part in parts.items()}, size, *found)
 
 
 def _append(file: BinaryIO, part: _Part, images: Pixels | Sequence[bytes], labels: Labels) -> None:

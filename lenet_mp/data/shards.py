@@ -6,9 +6,7 @@ program's: ``0.h5``, ``1.h5``, ... and ``data.h5``, no attributes, channels in O
 
 from __future__ import annotations
 
-import hashlib
 import math
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,12 +14,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lenet_mp.data import manifest as manifests
+from lenet_mp.data import original
 from lenet_mp.data.memory import available_bytes
+from lenet_mp.data.seals import Seal
 from lenet_mp.data.shard_file import Split, read_shard_file
 from lenet_mp.errors import DataError
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
 
     from lenet_mp.data.manifest import Manifest
 
@@ -32,7 +35,6 @@ Files = dict[str, dict[str, Split]]  # file name -> split name -> split
 
 # A mapping holds a file descriptor, of which a process often may have no more than 1,024.
 _MOST_KEPT = 500
-_SHARD_NAME = re.compile(r"(0|[1-9][0-9]*)\.h5")
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,10 @@ class Dataset:
         """Number of classes."""
         return len(self.class_names)
 
+    def class_counts(self) -> dict[str, NDArray[np.int64]]:
+        """Images of every class, (K,), by split."""
+        return _class_counts([*self.train, self.validation, self.test], self.classes)
+
     def has_room_for(self, shards: int) -> bool:
         """Whether so many training shards at once take at most half of the memory that is free."""
         largest = max(split.count for split in self.train) * math.prod(self.image_shape)
@@ -82,8 +88,14 @@ class Dataset:
                 split.check_unchanged()
 
 
-def open_dataset(folder: str | os.PathLike[str]) -> Dataset:
+def open_dataset(folder: str | os.PathLike[str], *, sealed: bool = True) -> Dataset:
     """Open a data folder for reading; sizes, shapes, types and labels of everything in it are checked.
+
+    Parameters
+    ----------
+    folder : path
+    sealed : bool
+        Compare what is read with the manifest: the labels now, a shard's XXH3 before its first image is handed out.
 
     Raises
     ------
@@ -98,9 +110,8 @@ def open_dataset(folder: str | os.PathLike[str]) -> Dataset:
     if not there:
         raise DataError(f"{folder}: no such folder; prepare a data set into it with 'lenet-mp prepare'")
     manifest = manifests.load(folder)
-    names = [entry.name for entry in manifest.shards] if manifest else _original_names(folder)
-    keep = _fits_memory([folder / name for name in names])
-    files = {name: read_shard_file(folder / name, original=manifest is None, keep=keep) for name in names}
+    names = [entry.name for entry in manifest.shards] if manifest else original.shard_names(folder)
+    files = _read(folder, names, manifest, sealed=sealed)
     splits = [split for by_name in files.values() for split in by_name.values()]
     train = tuple(by_name["train"] for by_name in files.values() if "train" in by_name)
     if not train:
@@ -110,40 +121,27 @@ def open_dataset(folder: str | os.PathLike[str]) -> Dataset:
         _check_against(manifest, files, shape, folder)
         class_names, order, fingerprint = manifest.class_names, manifest.channel_order, manifest.fingerprint()
     else:
-        class_names, order, fingerprint = _original_facts(splits, shape)
+        class_names, order, fingerprint = original.facts(splits, shape)
     _check_labels(splits, len(class_names))
+    if manifest and sealed:
+        _check_counts(manifest, splits, folder)
     held_out = files.get(manifests.HELD_OUT, {})
     validation, test = held_out.get("validation"), held_out.get("test")
     return Dataset(folder, shape, order, class_names, fingerprint, train, validation, test, manifest)
+
+
+def _read(folder: Path, names: list[str], manifest: Manifest | None, *, sealed: bool) -> Files:
+    """Open all files, sealed with the XXH3 that the manifest states of them, if it does and if that is wanted."""
+    keep = _fits_memory([folder / name for name in names])
+    stated = {entry.name: entry.xxh3 for entry in manifest.shards} if manifest and sealed else {}
+    seals = {name: Seal(folder / name, stated.get(name, "")) for name in names}
+    return {name: read_shard_file(folder / name, seals[name], original=manifest is None, keep=keep) for name in names}
 
 
 def _fits_memory(paths: list[Path]) -> bool:
     """Whether all files may stay mapped: they take at most half of the free memory, and not too many descriptors."""
     size = sum(path.stat().st_size for path in paths if path.is_file())
     return len(paths) <= _MOST_KEPT and 2 * size <= available_bytes()
-
-
-def _original_names(folder: Path) -> list[str]:
-    """Names of the original's files: the numbered shards from 0 on, then ``data.h5`` if it is there."""
-    present = {path.name for path in folder.iterdir()}
-    numbers = sorted(int(match[1]) for name in present if (match := _SHARD_NAME.fullmatch(name)))
-    if not numbers:
-        raise DataError(f"{folder}: no manifest.json and no 0.h5; prepare a data set into it with 'lenet-mp prepare'")
-    missing = next((i for i, number in enumerate(numbers) if i != number), None)
-    if missing is not None:
-        raise DataError(f"{folder}: {missing}.h5 is missing, {numbers[-1]}.h5 is there; copy the folder again")
-    return [f"{number}.h5" for number in numbers] + [manifests.HELD_OUT] * (manifests.HELD_OUT in present)
-
-
-def _original_facts(splits: list[Split], shape: ImageShape) -> tuple[tuple[str, ...], str, str]:
-    """Class names, channel order and fingerprint of a folder that states none of them."""
-    classes = 1 + max(int(split.labels.max()) for split in splits)
-    order = "L" if shape[2] == 1 else "BGR"  # the original's images come from OpenCV
-    digest = hashlib.sha256(repr(shape).encode())
-    for split in splits:
-        # Names and counts alone would take two folders with other samples for the same.
-        digest.update(f"{split.path.name} {split.count} ".encode() + split.labels.astype("<i4").tobytes())
-    return tuple(str(label) for label in range(classes)), order, digest.hexdigest()
 
 
 def _common_shape(splits: list[Split]) -> ImageShape:
@@ -182,6 +180,27 @@ def _check_labels(splits: list[Split], classes: int) -> None:
                 f"{split.name}: label {split.labels[sample]} at sample {sample}, but there are {classes} classes "
                 f"(0 to {classes - 1}); prepare the data set again"
             )
+
+
+def _class_counts(splits: Iterable[Split | None], classes: int) -> dict[str, NDArray[np.int64]]:
+    """Images of every class, (K,), by the splits' names."""
+    counts: dict[str, NDArray[np.int64]] = {}
+    for split in splits:
+        if split is not None:
+            name = split.name.rpartition(":")[2]
+            counts[name] = counts.get(name, 0) + np.bincount(split.labels, minlength=classes)
+    return counts
+
+
+def _check_counts(manifest: Manifest, splits: list[Split], folder: Path) -> None:
+    """Compare the images of every class: the labels are in use before their shards' hashes are compared."""
+    stated = manifest.extra.get("class_counts")
+    counts = _class_counts(splits, len(manifest.class_names))
+    if stated is not None and stated != {name: values.tolist() for name, values in counts.items()}:
+        raise DataError(
+            f"{folder}: the labels in the shards do not add up to the class_counts of manifest.json; 'lenet-mp verify' "
+            "finds the damaged shard, copy it again"
+        )
 
 
 def _times(shape: ImageShape) -> str:

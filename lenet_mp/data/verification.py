@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from lenet_mp.data import classes, manifest, moments
+from lenet_mp.data.seals import hashes
 from lenet_mp.errors import DataError
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from lenet_mp.data.seals import Hashes
     from lenet_mp.data.shards import Dataset, Split
 
 _BLOCK = 64
@@ -33,18 +34,8 @@ class Statistics:
     std: list[float]
 
 
-def class_counts(dataset: Dataset) -> dict[str, NDArray[np.int64]]:
-    """Images of every class, (K,), by split."""
-    splits = {"train": dataset.train, "validation": (dataset.validation,), "test": (dataset.test,)}
-    return {
-        name: np.sum([np.bincount(part.labels, minlength=dataset.classes) for part in parts if part], axis=0)
-        for name, parts in splits.items()
-        if any(parts)
-    }
-
-
 def check_hashes(dataset: Dataset, *, workers: int, advance: Callable[[int], None]) -> list[str]:
-    """Compare every file's SHA-256 with the manifest's; return a line for each that differs.
+    """Compare every file's hashes with the manifest's; return a line for each file that differs.
 
     Parameters
     ----------
@@ -58,21 +49,25 @@ def check_hashes(dataset: Dataset, *, workers: int, advance: Callable[[int], Non
 
     def check(entry: manifest.ShardEntry) -> str:
         path = dataset.folder / entry.name
-        digest = file_digest(path)
+        found = _hashes(path)
         advance(entry.bytes)
-        if digest == entry.sha256:
+        pairs = ("SHA-256", found.sha256, entry.sha256), ("XXH3", found.xxh3, entry.xxh3 or found.xxh3)
+        # One line a file: where SHA-256 differs, so does XXH3.
+        wrong = [(name, is_now, stated) for name, is_now, stated in pairs if is_now != stated]
+        if not wrong:
             return ""
-        return f"{path}: SHA-256 is {digest}, but manifest.json says {entry.sha256}; copy or prepare it again"
+        name, is_now, stated = wrong[0]
+        return f"{path}: {name} is {is_now}, but manifest.json says {stated}; copy or prepare it again"
 
     with ThreadPoolExecutor(workers) as pool:
         return [line for line in pool.map(check, dataset.manifest.shards) if line]
 
 
-def file_digest(path: Path) -> str:
-    """SHA-256 (hex) of a file; ``DataError`` if it cannot be read."""
+def _hashes(path: Path) -> Hashes:
+    """Hashes of a file; ``DataError`` if it cannot be read."""
     try:
         with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            return hashes(file)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check the disk") from error
 

@@ -44,7 +44,7 @@ def resolve(text: str, dataset: Dataset) -> NDArray[np.float32] | None:
     """
     if not text:
         return None
-    counts = np.sum([np.bincount(split.labels, minlength=dataset.classes) for split in dataset.train], axis=0)
+    counts = dataset.class_counts()["train"]
     if text == BALANCED:
         weights = [1 / count if count else 0.0 for count in counts.tolist()]
     elif _is_list(text):
