@@ -14,7 +14,7 @@ from lenet_mp.errors import DataError
 from lenet_mp.files import make_folder
 from lenet_mp.parallel import threads
 from lenet_mp.progress import Progress, duration
-from lenet_mp.results import plots
+from lenet_mp.results import figures, plots
 
 if TYPE_CHECKING:
     import argparse
@@ -109,7 +109,7 @@ def _draw(dataset: Dataset, counts: Mapping[str, NDArray[np.int64]], out: Path, 
     examples = verification.examples(dataset, labels, images, seed)
     rows = [(dataset.class_names[label], examples[label]) for label in labels]
     height, width, channels = dataset.image_shape
-    title = f"{dataset.folder.name}: training images, {height} x {width} x {channels}"
+    title = f"{figures.text(dataset.folder.name)}: training images, {height} x {width} x {channels}"
     contact_sheet.draw(rows, out / SHEET, title=title)
     plots.draw_class_balance(counts, dataset.class_names, out / BALANCE)
     print(f"pictures: {out / SHEET}, {out / BALANCE}")

@@ -102,6 +102,14 @@ def test_originals_folder(tmp_path, capsys):
     assert (tmp_path / "contact_sheet.png").exists()
 
 
+def test_a_folder_of_any_name(data):
+    """A folder whose name is no UTF-8 is checked and drawn like any other."""
+    strange = data.with_name("data \udcff $x$ ")
+    data.rename(strange)
+    assert main([str(strange)]) == 0
+    assert (strange / "contact_sheet.png").exists()
+
+
 def test_examples(tmp_path):
     """Examples are images of their class, the same for the same seed, and in RGB even from BGR shards."""
     write_shards(tmp_path)

@@ -189,6 +189,7 @@ def draw_class_balance(counts: Mapping[str, NDArray[np.integer]], class_names: S
         axes.axvline(values.mean(), color=GREY, linestyle=":", linewidth=1.2)
         axes.set_title(f"{split}: {int(values.sum()):,} images", fontsize=10)
         axes.set_xlabel("images (dotted: mean)")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         figures.plain(axes)
     panels[0].set_yticks(ticks, [figures.text(class_names[tick]) for tick in ticks], fontsize=8, **PLAIN_TEXT)
     panels[0].set_ylim(classes - 0.5, -0.5)
