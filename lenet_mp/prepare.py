@@ -104,6 +104,8 @@ def _total(collection: Collection) -> int:
 
 def _gather(args: argparse.Namespace, options: Options, workers: int) -> tuple[Collection, int]:
     """Return all samples that may be usable, and how many may turn out not to be; stop here if too many are not."""
+    if args.report and not args.report.parent.is_dir():
+        raise UsageError(f"--report {args.report}: there is no folder {args.report.parent}; name a file in one")
     collection = _collect(args)
     total = _total(collection)
     most_rejected = 0 if args.skip_bad is None else max(FREE_REJECTIONS, int(args.skip_bad / 100 * total))

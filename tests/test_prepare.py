@@ -227,6 +227,13 @@ def test_empty_lists(tmp_path, texts, capsys):
     assert not (tmp_path / "data").exists()
 
 
+def test_a_report_that_cannot_be_written(tmp_path, capsys):
+    """A report in a folder that does not exist is told before the work, not after it."""
+    assert prepare(tmp_path, write_lists(tmp_path), "--report", str(tmp_path / "nowhere" / "report.csv")) == 2
+    assert "there is no folder" in capsys.readouterr().err
+    assert not (tmp_path / "data").exists()
+
+
 def test_output_is_not_overwritten(tmp_path, capsys):
     """Another data set, or shards from elsewhere, stay untouched without --overwrite and are replaced with it."""
     lists = write_lists(tmp_path)

@@ -122,7 +122,13 @@ def faults(collection: Collection) -> list[Problem]:
 
     Where the user named the classes, one without a training image is a notice only.
     """
-    found = [Problem(split, "no usable image at all") for split, images in collection.samples.items() if not images]
+    advice = dict.fromkeys(collection.samples, "give it images, or leave it out (its list, or its share of --split)")
+    advice["train"] = "are the paths and the folder that they begin in right?"
+    found = [
+        Problem(split, f"no usable image at all; {advice[split]}")
+        for split, images in collection.samples.items()
+        if not images
+    ]
     counts = Counter(sample.label for sample in collection.samples["train"])
     if len(counts) == 1:
         found.append(Problem("train", "all images are of one class; there is nothing to learn"))
