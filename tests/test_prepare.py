@@ -261,6 +261,16 @@ def test_the_same_job_again_does_nothing(tmp_path, capsys):
     assert {path: path.stat().st_mtime_ns for path in times} == times
 
 
+def test_killed_after_its_last_file(tmp_path):
+    """A journal that a run could not take away any more is taken away by the next one."""
+    lists = write_lists(tmp_path)
+    assert prepare(tmp_path, lists) == 0
+    left = tmp_path / "data" / ".prepare.0.jsonl"
+    left.write_text("{}\n")
+    assert prepare(tmp_path, lists) == 0
+    assert not left.exists()
+
+
 def test_a_complete_data_set_that_was_damaged(tmp_path, capsys):
     """A shard or manifest that was lost or cut since is told, not passed over as complete; --overwrite mends it."""
     lists = write_lists(tmp_path)

@@ -114,7 +114,8 @@ def _writing(out: Path) -> Iterator[None]:
 
 
 def _complete(out: Path) -> Result:
-    """The result of a job that an earlier run completed."""
+    """The result of a job that an earlier run completed, perhaps dying before it took its journals away."""
+    journals.remove(out)
     found = manifest.load(out)
     return Result([Problem(**entry) for entry in found.rejected] if found else [], found)
 
