@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lenet_mp import arguments, cli, tables
-from lenet_mp.data import contact_sheet, verification
+from lenet_mp.data import contact_sheet, manifest, verification
 from lenet_mp.data.shards import open_dataset
 from lenet_mp.errors import DataError
 from lenet_mp.files import make_folder
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from lenet_mp.data.shards import Dataset
 
-SHEET, BALANCE = "contact_sheet.png", "class_balance.png"
 _DESCRIPTION = """\
 Check a data set against its manifest: SHA-256 of every file, counts, labels,
 mean and deviation, strange files (without a manifest, the structure). Show how
@@ -110,9 +109,9 @@ def _draw(dataset: Dataset, counts: Mapping[str, NDArray[np.int64]], out: Path, 
     rows = [(dataset.class_names[label], examples[label]) for label in labels]
     height, width, channels = dataset.image_shape
     title = f"{figures.text(dataset.folder.name)}: training images, {height} x {width} x {channels}"
-    contact_sheet.draw(rows, out / SHEET, title=title)
-    plots.draw_class_balance(counts, dataset.class_names, out / BALANCE)
-    print(f"pictures: {out / SHEET}, {out / BALANCE}")
+    contact_sheet.draw(rows, out / manifest.SHEET, title=title)
+    plots.draw_class_balance(counts, dataset.class_names, out / manifest.BALANCE)
+    print(f"pictures: {out / manifest.SHEET}, {out / manifest.BALANCE}")
 
 
 if __name__ == "__main__":

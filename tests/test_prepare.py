@@ -242,7 +242,9 @@ def test_output_is_not_overwritten(tmp_path, capsys):
     assert prepare(tmp_path, lists, "--seed", "5") == 2
     assert "give --overwrite" in capsys.readouterr().err
     assert contents(tmp_path / "data") == before
+    (tmp_path / "data" / "contact_sheet.png").write_bytes(b"of the old images")
     assert prepare(tmp_path, lists, "--seed", "5", "--shard-size", "6", "--overwrite") == 0
+    assert not (tmp_path / "data" / "contact_sheet.png").exists()
     assert [split.count for split in shards.open_dataset(tmp_path / "data").train] == [6, 5]
     assert not (tmp_path / "data" / "2.h5").exists()
     (tmp_path / "foreign").mkdir()

@@ -155,7 +155,8 @@ def claim(out: Path, job: str) -> journal.Journal:
     for path in _ours(out):
         if path.name not in kept.records:
             path.unlink()
-    (out / classes.NAME).unlink(missing_ok=True)
+    for name in (classes.NAME, manifest.SHEET, manifest.BALANCE):  # of what was there, not of what will be
+        (out / name).unlink(missing_ok=True)
     return kept
 
 

@@ -26,6 +26,8 @@ VERSION = 1
 SPLITS = ("train", "validation", "test")
 HELD_OUT = "data.h5"
 """The file of the validation and the test split, as the original names it."""
+SHEET, BALANCE = "contact_sheet.png", "class_balance.png"
+"""Pictures of the data set that ``lenet-mp verify`` draws beside it."""
 CHANNEL_ORDERS = {1: ("L",), 3: ("RGB", "BGR")}
 
 _FILE_NAME = re.compile(r"(?:0|[1-9][0-9]*)\.h5")
