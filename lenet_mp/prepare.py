@@ -13,12 +13,12 @@ from lenet_mp.data.folders import read_folders
 from lenet_mp.data.jobs import Options
 from lenet_mp.data.lists import read_lists
 from lenet_mp.data.preparation import Result, prepare
-from lenet_mp.data.prepare_options import build_parser
+from lenet_mp.data.prepare_options import build_parser, settled
 from lenet_mp.data.shard_making import inspect
 from lenet_mp.errors import DataError, UsageError
 from lenet_mp.parallel import comm, threads
 from lenet_mp.parallel.last_words import ending_together
-from lenet_mp.progress import duration
+from lenet_mp.progress import duration, size
 
 if TYPE_CHECKING:
     import argparse
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     world = comm.connect()
     with ending_together(world, "lenet-mp prepare"):
-        return _run(build_parser().parse_args(argv), world)
+        return _run(settled(build_parser().parse_args(argv)), world)
 
 
 def _run(args: argparse.Namespace, world: Comm) -> int:
@@ -174,11 +174,11 @@ def _summarise(out: Path, result: Result, found: Manifest, seconds: float) -> No
     """Tell on stdout what there is now."""
     counts = {split: sum(counts) for split, counts in found.extra["class_counts"].items()}
     height, width, channels = found.image_shape
-    size = sum(shard.bytes for shard in found.shards)
+    stored = size(sum(shard.bytes for shard in found.shards))
     print(
         f"{out}: {', '.join(f'{count:,} {split}' for split, count in counts.items())} images of "
         f"{height} x {width} x {channels} in {len(found.class_names)} classes, {len(found.shards)} files, "
-        f"{size / 1e9:.2f} GB"
+        f"{stored}"
     )
     repeated = found.extra["duplicates"]
     if repeated["groups"]:

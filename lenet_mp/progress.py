@@ -79,6 +79,16 @@ class Progress:
             self._bar.close()
 
 
+def size(count: int) -> str:
+    """A number of bytes for people: ``4.2 kB``, ``395 MB``, ``11.9 GB``."""
+    amount = float(count)
+    for unit in ("bytes", "kB", "MB"):
+        if amount < 999.5:  # noqa: PLR2004 - what rounds to 1,000 is one of the next unit
+            return f"{amount:.3g} {unit}"
+        amount /= 1000
+    return f"{amount:,.3g} GB" if amount < 999.5 else f"{amount:,.0f} GB"  # noqa: PLR2004
+
+
 def duration(seconds: float) -> str:
     """A time for people: ``4.2 s``, ``3 min 10 s``, ``2 h 05 min``."""
     whole = round(seconds)

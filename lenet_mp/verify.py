@@ -13,7 +13,7 @@ from lenet_mp.data.shards import open_dataset
 from lenet_mp.errors import DataError
 from lenet_mp.files import make_folder
 from lenet_mp.parallel import threads
-from lenet_mp.progress import Progress, duration
+from lenet_mp.progress import Progress, duration, size
 from lenet_mp.results import figures, plots
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from lenet_mp.data.shards import Dataset
 
+MOST_ROWS = 200
+"""Classes of a table; more run out of any terminal, and the manifest has them all."""
 _DESCRIPTION = """\
 Check a data set against its manifest: SHA-256 of every file, counts, labels,
 mean and deviation, strange files (without a manifest, the structure). Show how
@@ -75,10 +77,10 @@ def _check(dataset: Dataset, counts: Mapping[str, NDArray[np.int64]], workers: i
     """Read everything, twice if there is a manifest (the second time from memory, if it fits); return the findings."""
     began = time.monotonic()
     wrong = []
-    size = 0
+    stored = 0
     if dataset.manifest:
-        size = sum(entry.bytes for entry in dataset.manifest.shards)
-        progress = Progress(size, "hash", "bytes")
+        stored = sum(entry.bytes for entry in dataset.manifest.shards)
+        progress = Progress(stored, "hash", "bytes")
         wrong = verification.check_hashes(dataset, workers=workers, advance=progress.advance)
         progress.close()
     progress = Progress(sum(split.count for split in dataset.train), "count", "images")
@@ -87,7 +89,7 @@ def _check(dataset: Dataset, counts: Mapping[str, NDArray[np.int64]], workers: i
     if dataset.manifest:
         wrong += verification.check_passport(dataset, counts, found)
         seconds = time.monotonic() - began
-        print(f"checked {size / 1e9:.2f} GB in {duration(seconds)}")
+        print(f"checked {size(stored)} in {duration(seconds)}")
     for name, values in (("mean", found.mean), ("standard deviation", found.std)):
         channels = ", ".join(f"{value:.2f}" for value in values)
         print(f"{name} of the training pixels: {channels} ({dataset.channel_order})")
@@ -95,12 +97,16 @@ def _check(dataset: Dataset, counts: Mapping[str, NDArray[np.int64]], workers: i
 
 
 def _balance(dataset: Dataset, counts: Mapping[str, NDArray[np.int64]]) -> list[str]:
-    """Table of images by class and split."""
-    rows = [
-        [name, *(f"{values[label]:,}" for values in counts.values())] for label, name in enumerate(dataset.class_names)
-    ]
+    """Table of images by class and split; of very many classes, those with the fewest and the most training images."""
+    shown = list(range(dataset.classes))
+    notes = []
+    if dataset.classes > MOST_ROWS:
+        order = sorted(shown, key=lambda label: (counts["train"][label], label))
+        shown = sorted(order[: MOST_ROWS // 2] + order[-MOST_ROWS // 2 :])
+        notes = [f"(those with the fewest and the most training images, of {dataset.classes:,} classes)\n"]
+    rows = [[dataset.class_names[label], *(f"{values[label]:,}" for values in counts.values())] for label in shown]
     rows.append(["all", *(f"{int(values.sum()):,}" for values in counts.values())])
-    return [tables.as_text(["class", *counts], rows)]
+    return [tables.as_text(["class", *counts], rows), *notes]
 
 
 def _draw(dataset: Dataset, counts: Mapping[str, NDArray[np.int64]], out: Path, images: int, seed: int) -> None:

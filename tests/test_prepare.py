@@ -420,6 +420,23 @@ def test_bad_options(options, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--lists", "a", "--split", "80,20"], "--split belongs to --folder, not to --lists"),
+        (["--folder", "a", "--classes", "names.txt"], "--classes belongs to --lists or --idx, not to --folder"),
+        (["--folder", "a", "--root", "b"], "--root belongs to --lists, not to --folder"),
+        (["--lists", "a", "--hold-out", "0"], "--hold-out belongs to --idx, not to --lists"),
+        (["--idx", "a", "--skip-bad"], "--skip-bad belongs to --lists or --folder, not to --idx"),
+        (["--lists", "a", "--quality", "80"], "--quality belongs to --store jpeg"),
+    ],
+)
+def test_options_without_meaning(options, reason, tmp_path, capsys):
+    """An option that would be passed over for these images is refused."""
+    assert main([*options, "--out", str(tmp_path / "data")]) == 2
+    assert reason in capsys.readouterr().err
+
+
 def test_manifest_is_plain_json_with_the_options(tmp_path):
     """The manifest states the options and nothing of this machine's folders."""
     lists = write_lists(tmp_path)

@@ -63,6 +63,21 @@ def test_all_images_arrive(folder, tmp_path, capsys):
     assert (tmp_path / "data" / "classes.txt").read_text() == "0 0\n1 1\n2 2\n3 3\n"
 
 
+def test_nothing_is_cleared_away_for_what_does_not_fit(folder, tmp_path, monkeypatch, capsys):
+    """Too little room is told before anything is written, and --overwrite leaves the old data set whole then."""
+    assert prepare(folder, tmp_path / "data") == 0
+    before = (tmp_path / "data" / "manifest.json").read_bytes()
+
+    class Full:
+        f_bavail, f_frsize = 0, 4096
+
+    monkeypatch.setattr("lenet_mp.data.jobs.os.statvfs", lambda _: Full)
+    assert prepare(folder, tmp_path / "data", "--size", 400, "--overwrite") == 74
+    assert "13.2 MB for 80 images of 400 x 400 x 1, only" in capsys.readouterr().err
+    assert (tmp_path / "data" / "manifest.json").read_bytes() == before
+    assert open_dataset(tmp_path / "data").test is not None
+
+
 def test_the_same_command_does_nothing_twice_and_the_same_bytes_anew(folder, tmp_path, capsys):
     """A complete data set is left as it is; another folder gets the same bytes; other options need --overwrite."""
     assert prepare(folder, tmp_path / "a") == prepare(folder, tmp_path / "b") == 0

@@ -3,7 +3,7 @@
 import pytest
 
 from lenet_mp import progress
-from lenet_mp.progress import Progress, duration
+from lenet_mp.progress import Progress, duration, size
 
 
 class Clock:
@@ -61,3 +61,15 @@ def test_a_bar_on_a_terminal(monkeypatch, capsys):
 def test_durations(seconds, text):
     """Durations are for people: two units at most, rounded."""
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 bytes"), (999, "999 bytes"), (1000, "1 kB"), (4240, "4.24 kB"), (999_600, "1 MB"),
+        (394_700_000, "395 MB"), (11_870_000_000, "11.9 GB"), (2_345_678_000_000, "2,346 GB"),
+    ],
+)  # fmt: skip
+def test_sizes(count, text):
+    """A number of bytes is told in the unit that leaves one to three digits before the point."""
+    assert size(count) == text

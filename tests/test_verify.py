@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from lenet_mp.data import contact_sheet, manifest, shards, verification
+from lenet_mp.data.arrays import save_dataset
 from lenet_mp.prepare import main as prepare
 from lenet_mp.verify import main
 from tests.pictures import write_lists
@@ -108,6 +109,20 @@ def test_a_folder_of_any_name(data):
     data.rename(strange)
     assert main([str(strange)]) == 0
     assert (strange / "contact_sheet.png").exists()
+
+
+def test_a_table_of_thousands_of_classes(tmp_path, capsys):
+    """Of very many classes the table shows those with the fewest and the most images, and says so."""
+    labels = np.repeat(np.arange(500), [1] * 250 + [2] * 200 + [3] * 50)
+    save_dataset(tmp_path / "data", (np.zeros((len(labels), 4, 4), np.uint8), labels))
+    assert main([str(tmp_path / "data"), "--no-pictures"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    table = lines[lines.index(next(line for line in lines if line.startswith("class"))) + 1 :]
+    fewest = [[str(label), "1"] for label in range(100)]
+    most = [[str(label), "2" if label < 450 else "3"] for label in range(400, 500)]
+    assert [line.split() for line in table[:200]] == fewest + most
+    assert table[200].split() == ["all", "800"]
+    assert "of 500 classes" in table[201]
 
 
 def test_examples(tmp_path):

@@ -7,6 +7,7 @@ only names and outcomes through pipes.
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import mmap
 import os
@@ -100,7 +101,9 @@ class DecodePool:
             mapping = mmap.mmap(self._memory, 0)
         except (OSError, ValueError) as error:
             os.close(self._memory)
-            raise OutputError(f"no memory for {slots} images of {pixels}: {error}; lower --shard-size") from error
+            limited = isinstance(error, OSError) and error.errno == errno.EFBIG
+            remedy = "raise the limit of file sizes (ulimit -f)" if limited else "lower --shard-size"
+            raise OutputError(f"no memory for {slots} images of {pixels}: {error}; {remedy}") from error
         self.buffer: np.ndarray = np.frombuffer(mapping, np.uint8).reshape(shape)
         self._waiting: deque[list[Task]] = deque()
         self._workers = [_Worker(self._work, self._memory) for _ in range(workers)]

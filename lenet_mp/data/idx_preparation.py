@@ -12,7 +12,7 @@ import numpy as np
 from lenet_mp.data import classes, idx, journal, manifest, passport, sample
 from lenet_mp.data.array_writer import write_arrays
 from lenet_mp.data.folders import shuffled
-from lenet_mp.data.jobs import claim, is_complete
+from lenet_mp.data.jobs import check_space, claim, is_complete
 from lenet_mp.data.samples import Sample
 from lenet_mp.errors import DataError, UsageError
 from lenet_mp.files import make_folder, write_atomically
@@ -98,6 +98,9 @@ def prepare(
         there = manifest.load(out) if is_complete(out, options["job"], overwrite=overwrite) else None
         if there is not None:
             return there, False
+        images = sum(len(share.rows) for share in shares)
+        height, width = size or parts[idx.TRAIN].images.shape[1:]
+        check_space(out, images, (height, width, 1), 2 + images // shard_size)
         claim(out, options["job"])
         made = write_arrays(
             out,

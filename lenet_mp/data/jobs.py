@@ -18,6 +18,7 @@ from lenet_mp.data.images import DEFAULT_FILTER
 from lenet_mp.data.jpeg_store import DEFAULT_QUALITY
 from lenet_mp.data.shard_file import FORMAT
 from lenet_mp.errors import DataError, OutputError, UsageError
+from lenet_mp.progress import size
 
 if TYPE_CHECKING:
     from collections.abc import Container
@@ -58,6 +59,11 @@ class Options:
     def image_shape(self) -> tuple[int, int, int]:
         """(H, W, C) of a stored image."""
         return (*self.size, self.channels)
+
+    @property
+    def share(self) -> float:
+        """Bytes that are stored, about, by bytes of pixels."""
+        return _JPEG_SHARE if self.store == "jpeg" else 1.0
 
     @property
     def channel_order(self) -> str:
@@ -165,25 +171,33 @@ def _ours(out: Path) -> list[Path]:
     return [path for path in out.iterdir() if _OURS.fullmatch(path.name)]
 
 
-def check_space(out: Path, todo: list[Job], options: Options, finished: Container[str]) -> None:
+def check_space(
+    out: Path,
+    samples: int,
+    image_shape: tuple[int, int, int],
+    new_files: int,
+    *,
+    share: float = 1.0,
+    finished: Container[str] = (),
+) -> None:
     """Compare what will be written with what is free; ``OutputError`` before anything is begun, or cleared away.
 
     Parameters
     ----------
     out : Path
-    todo : files that will be made
-    options : Options
+    samples : images that will be written
+    image_shape : (H, W, C)
+    new_files : files that they go into
+    share : stored bytes by bytes of pixels
     finished : names of files that stay; the others of ours make room
     """
-    height, width, channels = options.image_shape
-    samples = sum(len(job.placed) for job in todo)
-    share = _JPEG_SHARE if options.store == "jpeg" else 1.0
-    needed = int((samples * height * width * channels * share + len(todo) * _HEADER_BYTES) * 1.02)
+    height, width, channels = image_shape
+    needed = int((samples * height * width * channels * share + new_files * _HEADER_BYTES) * 1.02)
     status = os.statvfs(out)
     free = status.f_bavail * status.f_frsize
     free += sum(path.stat().st_size for path in _ours(out) if path.name not in finished)
     if needed > free:
         raise OutputError(
-            f"{out}: needs {needed / 1e9:.1f} GB for {samples:,} images of {height} x {width} x {channels}, only "
-            f"{free / 1e9:.1f} GB are free; choose another --out or a smaller --size"
+            f"{out}: needs {size(needed)} for {samples:,} images of {height} x {width} x {channels}, only "
+            f"{size(free)} are free; choose another --out or a smaller --size"
         )

@@ -83,7 +83,14 @@ def prepare(
                 keep_gaps = most_rejected > 0
                 missing = [job for job in jobs if not _finished(job, records, out, keep_gaps=keep_gaps)]
                 todo = [job.name for job in missing]
-                check_space(out, missing, options, {job.name for job in jobs} - set(todo))
+                check_space(
+                    out,
+                    sum(len(job.placed) for job in missing),
+                    options.image_shape,
+                    len(missing),
+                    share=options.share,
+                    finished={job.name for job in jobs} - set(todo),
+                )
                 claim(out, digest)
         todo = world.broadcast(todo)
         if todo is None:

@@ -10,8 +10,21 @@ from lenet_mp.arguments import positive, size
 from lenet_mp.data.idx_preparation import HOLD_OUT
 from lenet_mp.data.images import DEFAULT_FILTER, FILTERS
 from lenet_mp.data.jpeg_store import DEFAULT_QUALITY
+from lenet_mp.errors import UsageError
 
 DEFAULT_SKIP_PERCENT = 5.0
+DEFAULT_SPLIT = (80.0, 10.0, 10.0)
+
+_ONLY_WITH = {
+    "root": ("lists",),
+    "allow_outside": ("lists", "folder"),
+    "classes": ("lists", "idx"),
+    "split": ("folder",),
+    "hold_out": ("idx",),
+    "skip_bad": ("lists", "folder"),
+    "report": ("lists", "folder"),
+}
+"""Options, and the sources of images for which they mean something."""
 
 _DESCRIPTION = """\
 Decode images, resize them to one size and store them as H5 shards of pixels,
@@ -49,11 +62,11 @@ def build_parser() -> argparse.ArgumentParser:
     source.add_argument("--allow-outside", action="store_true", help="accept images outside --root")
     source.add_argument("--classes", type=Path, metavar="FILE", help="names of classes (classes.txt by the list)")
     source.add_argument(
-        "--split", type=shares, default=(80.0, 10.0, 10.0), metavar="A,B,C",
+        "--split", type=shares, metavar="A,B,C",
         help="per cent to train, validate, test (80,10,10)",
     )  # fmt: skip
     source.add_argument(
-        "--hold-out", type=int, default=HOLD_OUT, metavar="N",
+        "--hold-out", type=int, metavar="N",
         help=f"training images to validate with --idx ({HOLD_OUT})",
     )  # fmt: skip
     _add_storage(parser.add_argument_group("data set"))
@@ -66,6 +79,22 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--overwrite", action="store_true", help="replace the data set in --out")
     run.add_argument("--workers", type=positive, metavar="N", help="decoding processes (one a core)")
     return parser
+
+
+def settled(args: argparse.Namespace) -> argparse.Namespace:
+    """Return the options with their defaults; ``UsageError`` for one that means nothing for the images named."""
+    source = next(name for name in ("lists", "folder", "idx") if getattr(args, name))
+    for name, sources in _ONLY_WITH.items():
+        given = getattr(args, name)
+        if given is not None and given is not False and source not in sources:
+            where = " or ".join(f"--{one}" for one in sources)
+            raise UsageError(f"--{name.replace('_', '-')} belongs to {where}, not to --{source}; leave it out")
+    if args.quality and args.store != "jpeg":
+        raise UsageError("--quality belongs to --store jpeg; leave it out, or give both")
+    args.split = args.split or DEFAULT_SPLIT
+    args.hold_out = HOLD_OUT if args.hold_out is None else args.hold_out
+    args.quality = args.quality or DEFAULT_QUALITY
+    return args
 
 
 def _add_storage(group: argparse._ArgumentGroup) -> None:
@@ -82,7 +111,7 @@ def _add_storage(group: argparse._ArgumentGroup) -> None:
         "--store", choices=("raw", "jpeg"), default="raw", metavar="KIND",
         help="raw: pixels; jpeg: a tenth of the space, but decoding takes longer than training (raw)",
     )  # fmt: skip
-    group.add_argument("--quality", type=quality, default=DEFAULT_QUALITY, metavar="N", help="of --store jpeg (90)")
+    group.add_argument("--quality", type=quality, metavar="N", help="of --store jpeg (90)")
 
 
 def shares(text: str) -> tuple[float, float, float]:
