@@ -4,6 +4,14 @@ from __future__ import annotations
 
 import argparse
 import re
+from pathlib import Path
+
+
+def path(text: str) -> Path:
+    """Read a path; an empty one, as of an unset variable, would mean the folder that one is in."""
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty: name a file or folder, or write . for the folder you are in")
+    return Path(text)
 
 
 def positive(text: str) -> int:

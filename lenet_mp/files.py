@@ -34,8 +34,11 @@ def replaced(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` to write to; on leaving, it takes the place of ``path``.
 
     The temporary name keeps the suffix, so that libraries which choose a format by it work. If the body raises,
-    ``path`` is untouched and the temporary file is removed; an ``OSError`` becomes an ``OutputError``.
+    ``path`` is untouched and the temporary file is removed; an ``OSError`` becomes an ``OutputError``. What is no
+    regular file, as ``/dev/null``, keeps its place: that is an ``OutputError`` too.
     """
+    if _is_special(path):
+        raise OutputError(f"cannot write {path}: it is a device, pipe or socket; name an ordinary file")
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
         temporary.unlink(missing_ok=True)
@@ -49,6 +52,15 @@ def replaced(path: Path) -> Iterator[Path]:
     except BaseException:
         _remove(temporary)
         raise
+
+
+def _is_special(path: Path) -> bool:
+    """Whether ``path`` is something that a file must not take the place of, a link to a standard stream included."""
+    try:
+        stream = path.is_symlink() and path.readlink().is_relative_to("/proc")
+        return stream or not (path.is_file() or path.is_dir() or not path.exists())
+    except OSError:  # whoever writes there will hear of it
+        return False
 
 
 def sweep(folder: Path) -> None:
@@ -109,6 +121,9 @@ def output_error(path: Path, error: OSError) -> OutputError:
         errno.EPERM: "choose a folder that you may write to",
         errno.EROFS: "choose a folder on a writable file system",
         errno.ENOENT: "its folder does not exist (any more)",
+        errno.EEXIST: "there is a file of that name; choose another folder",
+        errno.ENOTDIR: "there is a file where a folder should be; choose another folder",
+        errno.EISDIR: "there is a folder of that name; name a file",
     }
     remedy = remedies.get(error.errno or 0, "check the disk")
     return OutputError(f"cannot write {path}: {error.strerror or error}; {remedy}")

@@ -10,7 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lenet_mp.arguments import positive
+from lenet_mp.arguments import path, positive
 from lenet_mp.cli import Parser, command
 from lenet_mp.errors import CheckpointError, DataError, UsageError
 from lenet_mp.parallel import agreement, comm, threads
@@ -54,7 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_conduct(group: argparse._ArgumentGroup) -> None:
     """Add the options that do not touch the result: the fields of :class:`Conduct`, and ``--config``."""
-    group.add_argument("--out", type=Path, metavar="FOLDER", help="run folder (a new one in runs/)")
+    group.add_argument("--out", type=path, metavar="FOLDER", help="run folder (a new one in runs/)")
     group.add_argument("--config", type=Path, metavar="FILE", help="TOML file with options; the command line wins")
     group.add_argument(
         "--resume",

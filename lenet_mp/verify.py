@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lenet_mp import arguments, cli, tables
@@ -19,6 +18,7 @@ from lenet_mp.results import figures, plots
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
@@ -43,8 +43,8 @@ exit code: 0 whole; 3 something is wrong (every finding is a line on stderr)"""
 def build_parser() -> argparse.ArgumentParser:
     """Return the command's parser."""
     parser = cli.Parser("verify", description=_DESCRIPTION, epilog=_EPILOG)
-    parser.add_argument("data", type=Path, metavar="DATA", help="data folder")
-    parser.add_argument("-o", "--out", type=Path, metavar="DIR", help="where the pictures go (DATA)")
+    parser.add_argument("data", type=arguments.path, metavar="DATA", help="data folder")
+    parser.add_argument("-o", "--out", type=arguments.path, metavar="DIR", help="where the pictures go (DATA)")
     parser.add_argument("--images", type=arguments.positive, default=10, metavar="N", help="images a class (10)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="which images are drawn (0)")
     parser.add_argument("--no-pictures", action="store_true", help="check only")

@@ -429,11 +429,12 @@ def test_bad_options(options, capsys):
         (["--lists", "a", "--hold-out", "0"], "--hold-out belongs to --idx, not to --lists"),
         (["--idx", "a", "--skip-bad"], "--skip-bad belongs to --lists or --folder, not to --idx"),
         (["--lists", "a", "--quality", "80"], "--quality belongs to --store jpeg"),
+        (["--lists", "a", "--out", ""], "argument -o/--out: it is empty: name a file or folder"),
     ],
 )
 def test_options_without_meaning(options, reason, tmp_path, capsys):
-    """An option that would be passed over for these images is refused."""
-    assert main([*options, "--out", str(tmp_path / "data")]) == 2
+    """An option that would be passed over for these images is refused, and so is an empty one."""
+    assert main(["--out", str(tmp_path / "data"), *options]) == 2
     assert reason in capsys.readouterr().err
 
 

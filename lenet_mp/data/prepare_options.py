@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from lenet_mp import cli
-from lenet_mp.arguments import positive, size
+from lenet_mp.arguments import path, positive, size
 from lenet_mp.data.idx_preparation import HOLD_OUT
 from lenet_mp.data.images import DEFAULT_FILTER, FILTERS
 from lenet_mp.data.jpeg_store import DEFAULT_QUALITY
@@ -55,12 +54,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     source = parser.add_argument_group("images")
     one = source.add_mutually_exclusive_group(required=True)
-    one.add_argument("--lists", type=Path, nargs="+", metavar="LIST", help="training, validation and test list")
-    one.add_argument("--folder", type=Path, metavar="DIR", help="folder with one folder a class")
-    one.add_argument("--idx", type=Path, metavar="DIR", help="folder of IDX files, as MNIST's")
-    source.add_argument("--root", type=Path, metavar="DIR", help="where the lists' paths begin (their folder)")
+    one.add_argument("--lists", type=path, nargs="+", metavar="LIST", help="training, validation and test list")
+    one.add_argument("--folder", type=path, metavar="DIR", help="folder with one folder a class")
+    one.add_argument("--idx", type=path, metavar="DIR", help="folder of IDX files, as MNIST's")
+    source.add_argument("--root", type=path, metavar="DIR", help="where the lists' paths begin (their folder)")
     source.add_argument("--allow-outside", action="store_true", help="accept images outside --root")
-    source.add_argument("--classes", type=Path, metavar="FILE", help="names of classes (classes.txt by the list)")
+    source.add_argument("--classes", type=path, metavar="FILE", help="names of classes (classes.txt by the list)")
     source.add_argument(
         "--split", type=shares, metavar="A,B,C",
         help="per cent to train, validate, test (80,10,10)",
@@ -75,7 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--skip-bad", type=percent, nargs="?", const=DEFAULT_SKIP_PERCENT, metavar="PERCENT",
         help="leave out what cannot be used, up to this share of all samples (5; or ten)",
     )  # fmt: skip
-    run.add_argument("--report", type=Path, metavar="FILE", help="write what was rejected and why (CSV)")
+    run.add_argument("--report", type=path, metavar="FILE", help="write what was rejected and why (CSV)")
     run.add_argument("--overwrite", action="store_true", help="replace the data set in --out")
     run.add_argument("--workers", type=positive, metavar="N", help="decoding processes (one a core)")
     return parser
@@ -98,7 +97,7 @@ def settled(args: argparse.Namespace) -> argparse.Namespace:
 
 
 def _add_storage(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="where the data set goes")
+    group.add_argument("-o", "--out", type=path, required=True, metavar="DIR", help="where the data set goes")
     group.add_argument("--size", type=size, metavar="N|HxW", help="pixels (250; those of IDX files)")
     group.add_argument("--channels", type=int, choices=(1, 3), metavar="N", help="3: RGB, 1: greyscale (3)")
     group.add_argument(
