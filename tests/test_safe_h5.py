@@ -1,5 +1,6 @@
 """H5 files that try to do harm: each is refused before anything of it is used."""
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -224,3 +225,19 @@ def test_mutated_files_never_do_worse_than_an_error(tmp_path):
     done = subprocess.run([sys.executable, "-c", MUTATE, tmp_path], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 0
+
+
+def test_locks_are_not_asked_for(tmp_path):
+    """A shard that somebody holds locked is read; only where the environment demands locks, it says what to do."""
+    with h5py.File(tmp_path / "0.h5", "w") as file:
+        file["image_train"], file["label_train"] = IMAGES, LABELS
+    code = "import sys; from lenet_mp.data.shards import open_dataset; print(open_dataset(sys.argv[1]).train[0].count)"
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    with (tmp_path / "0.h5").open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        for demand, words in (("FALSE", "4"), ("TRUE", "cannot be locked; unset HDF5_USE_FILE_LOCKING")):
+            environment = os.environ | {"HDF5_USE_FILE_LOCKING": demand}
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+            assert words in done.stdout + done.stderr
+        environment.pop("HDF5_USE_FILE_LOCKING")
+        assert subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout == "4\n"

@@ -44,7 +44,7 @@ def safe_open(path: Path) -> Iterator[h5py.File]:
     DataError
         If there is no such file, it is not a regular file, or HDF5 cannot read it (also while it is in use).
     OutputError
-        If the disk fails.
+        If the disk fails, or HDF5 was told by its environment to lock files and cannot.
     """
     try:
         mode = path.stat().st_mode
@@ -63,6 +63,8 @@ def safe_open(path: Path) -> Iterator[h5py.File]:
             raise
         if f"errno = {errno.EIO}," in str(error):
             raise OutputError(f"{path}: cannot be read ({os.strerror(errno.EIO)}); check the disk") from error
+        if "unable to lock file" in str(error):  # the variable has the last word, whatever was asked for above
+            raise OutputError(f"{path}: cannot be locked; unset HDF5_USE_FILE_LOCKING, no lock is needed") from error
         reason = str(error).splitlines()[0][:200]
         raise DataError(
             f"{path}: damaged or not an H5 file ({reason}); copy it again or prepare the data set again"
