@@ -20,7 +20,7 @@ from lenet_mp.files import make_folder
 from lenet_mp.locks import folder_lock
 from lenet_mp.prepare import main as prepare
 from lenet_mp.train import main
-from lenet_mp.training import checkpoint
+from lenet_mp.training import checkpoint, checkpoint_document
 from lenet_mp.training.config import Config
 from lenet_mp.training.stopping import seconds
 
@@ -78,7 +78,7 @@ def test_the_run_folder_is_complete(reference):
     maps = {p.stem for p in (reference / "features" / "epoch-04").iterdir()}
     assert {"C1", "S1", "C2"} <= maps
     assert [row["epoch"] for row in rows(reference)] == ["1", "2", "3", "4"]
-    assert tuple(rows(reference)[0]) == checkpoint.METRICS
+    assert tuple(rows(reference)[0]) == checkpoint_document.METRICS
     Image.open(reference / "curves.png").verify()
 
 

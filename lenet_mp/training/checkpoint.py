@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import struct
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -26,7 +25,7 @@ from lenet_mp import files
 from lenet_mp.errors import CheckpointError, UsageError
 from lenet_mp.networks import model_files
 from lenet_mp.networks.network import Network, compile_network
-from lenet_mp.networks.normalization import scale_and_offset
+from lenet_mp.training import checkpoint_document
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,19 +36,9 @@ if TYPE_CHECKING:
     from lenet_mp.networks.models import Model
 
 MAGIC = b"LENETMP1"
-VERSION = 1
 HEADER = struct.Struct("<8sQ")
 DIGEST = 32
 MAX_BYTES = 1 << 32
-DTYPES = {"<f4"}
-METRICS = (
-    "epoch", "lr", "loss", "train_top1", "train_top5", "val_loss", "val_top1", "val_top5", "seconds",
-    "images_per_second",
-)  # fmt: skip
-"""Figures of every epoch."""
-MAX_STEPS = 1 << 40
-COUNTS = 5
-"""Loss, samples, top-1, top-5, refused: as many as a plan counts, told here so that reading loads no engine."""
 
 
 @dataclass(kw_only=True)
@@ -109,7 +98,7 @@ def to_bytes(checkpoint: Checkpoint) -> bytes:
     """Return the file's content."""
     arrays = {name: np.ascontiguousarray(a, a.dtype.newbyteorder("<")) for name, a in checkpoint.arrays.items()}
     document = {
-        "version": VERSION,
+        "version": checkpoint_document.VERSION,
         "model": model_files.to_document(checkpoint.model),
         "input_shape": checkpoint.input_shape,
         "class_names": checkpoint.class_names,
@@ -158,7 +147,7 @@ def from_bytes(data: bytes, source: str) -> Checkpoint:
         raise CheckpointError(f"{source} is damaged (its SHA-256 does not fit): use another checkpoint of the run")
     try:
         return _decode(body)
-    except (KeyError, TypeError, ValueError, OverflowError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
         # UsageError, of a model table that cannot be, is a ValueError too.
         reason = str(error) if isinstance(error, UsageError) else f"{type(error).__name__}: {error}"
         raise CheckpointError(f"{source} cannot be used: {reason}") from error
@@ -167,38 +156,22 @@ def from_bytes(data: bytes, source: str) -> Checkpoint:
 def _decode(body: bytes) -> Checkpoint:
     length = HEADER.unpack_from(body)[1]
     start = HEADER.size + length
-    document = json.loads(body[HEADER.size : start])
-    if document["version"] != VERSION:
-        raise UsageError(f"it has format version {document['version']}, this program reads {VERSION}: update it")
+    document = checkpoint_document.read(body[HEADER.size : start])
     arrays = {}
-    for entry in document["arrays"]:
-        if entry["dtype"] not in DTYPES:
-            raise UsageError(f"array {entry['name']} has dtype {entry['dtype']}")
-        shape = tuple(int(n) for n in entry["shape"])
-        array = np.frombuffer(body, entry["dtype"], math.prod(shape), start).reshape(shape)
-        arrays[str(entry["name"])] = array.astype(array.dtype.newbyteorder("="))
+    for entry in document.pop("arrays"):
+        count = entry["shape"][0]
+        array = np.frombuffer(body, entry["dtype"], count, start)
+        arrays[entry["name"]] = array.astype(array.dtype.newbyteorder("="))
         start += array.nbytes
     if start != len(body):
         raise UsageError(f"its arrays end at byte {start} of {len(body)}")
-    height, width, channels = (int(n) for n in document["input_shape"])
-    checkpoint = Checkpoint(
-        model=model_files.from_document(document["model"], "model table"),
-        input_shape=(height, width, channels),
-        class_names=tuple(str(name) for name in document["class_names"]),
-        channel_order=str(document["channel_order"]),
-        resampling=str(document["resampling"]),
-        normalize=str(document["normalize"]),
-        config=dict(document["config"]),
-        data_fingerprint=str(document["data_fingerprint"]),
-        history=[dict.fromkeys(METRICS) | row for row in document["history"]],  # an older run knew fewer figures
-        epoch=int(document["epoch"]),
-        step=int(document["step"]),
-        counts=[int(count) for count in document["counts"]],
-        arrays=arrays,
-    )
-    _check_figures(checkpoint)
+    del document["version"]
+    document["model"] = model_files.from_document(document["model"], "model table")
+    for name in ("input_shape", "class_names"):
+        document[name] = tuple(document[name])
+    checkpoint = Checkpoint(**document, arrays=arrays)
     needed = (checkpoint.network.parameter_count,)
-    if any(name not in arrays or arrays[name].shape != needed for name in ("parameters", "velocity")):
+    if any(arrays[name].shape != needed for name in ("parameters", "velocity")):
         raise UsageError(f"its arrays do not fit its model, which has {needed[0]} parameters")
     if not all(np.isfinite(array).all() for array in arrays.values()):
         raise UsageError("not all of its weights are finite")
@@ -206,20 +179,3 @@ def _decode(body: bytes) -> Checkpoint:
     if weights is not None and (weights.shape != (len(checkpoint.class_names),) or weights.min() < 0):
         raise UsageError("its class weights cannot be")
     return checkpoint
-
-
-def _check_figures(checkpoint: Checkpoint) -> None:
-    """Refuse figures that no run has: what follows relies on them."""
-    if checkpoint.epoch != len(checkpoint.history) or not 0 <= checkpoint.step < MAX_STEPS:
-        raise UsageError("its epoch, step and history cannot be")
-    if len(checkpoint.counts) != COUNTS or not all(0 <= count < 1 << 100 for count in checkpoint.counts):
-        raise UsageError("its counts cannot be")
-    if not checkpoint.class_names or checkpoint.channel_order not in ("RGB", "BGR", "L"):
-        raise UsageError("its class names or channel order cannot be")
-    scale_and_offset(checkpoint.normalize)
-    for row in checkpoint.history:
-        numbers = [value for value in row.values() if value is not None]
-        if set(row) != set(METRICS) or not all(type(value) in (int, float) for value in numbers):
-            raise UsageError("a row of its history cannot be")
-        if row["loss"] is None or row["seconds"] is None:
-            raise UsageError("a row of its history has no loss or time")

@@ -21,7 +21,7 @@ import tomli_w
 
 from lenet_mp import files, locks
 from lenet_mp.errors import CheckpointError, UsageError
-from lenet_mp.training import checkpoint
+from lenet_mp.training import checkpoint, checkpoint_document
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,7 +68,7 @@ class RunFolder:
     def write_metrics(self, history: Sequence[dict[str, Any]]) -> None:
         """Write ``metrics.csv`` from all finished epochs: after a resume it holds no row of lost work."""
         text = io.StringIO()
-        writer = csv.DictWriter(text, checkpoint.METRICS, lineterminator="\n")
+        writer = csv.DictWriter(text, checkpoint_document.METRICS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(history)
         self._write("metrics.csv", text.getvalue())
