@@ -1,9 +1,11 @@
-"""JSON that came as a file: what is ambiguous, is no number, or would fill the memory is refused while it is read."""
+"""JSON and TOML that came as a file: what is ambiguous, or takes memory or time without end, is refused."""
 
 from __future__ import annotations
 
 import json
 import math
+import re
+import tomllib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,6 +14,12 @@ if TYPE_CHECKING:
 LARGEST_TEXT = 64 << 20
 MOST_VALUES = 2_000_000
 """Values in a text; each takes up to a hundred bytes of memory, whatever it takes in the text."""
+
+
+LARGEST_TOML = 1 << 20
+MOST_DOTS = 100
+"""Dots in a line of TOML that is more than a name and a text: a key of n parts takes tomllib n squared steps."""
+_PLAIN_TEXT = re.compile(rb'\s*\w+\s*=\s*"[^"\\]*"\s*')
 
 
 def parse_json(text: bytes) -> Any:
@@ -27,6 +35,24 @@ def parse_json(text: bytes) -> Any:
     if len(text) > LARGEST_TEXT or sum(text.count(sign) for sign in (b",", b"[", b"{")) > MOST_VALUES:
         raise ValueError(f"more than {LARGEST_TEXT:,} bytes or {MOST_VALUES:,} values")
     return json.loads(text.decode(), object_pairs_hook=_object, parse_float=_finite, parse_constant=_finite)
+
+
+def parse_toml(text: bytes) -> dict[str, Any]:
+    """Return the table of a TOML text in UTF-8; other bytes come as surrogates, as in names of files.
+
+    Raises
+    ------
+    ValueError
+        If it is no TOML, or there is too much of it.
+    RecursionError
+        If it is nested too deeply.
+    """
+    if len(text) > LARGEST_TOML:
+        raise ValueError(f"more than {LARGEST_TOML:,} bytes")
+    for number, line in enumerate(text.split(b"\n"), 1):
+        if line.count(b".") > MOST_DOTS and not _PLAIN_TEXT.fullmatch(line):
+            raise ValueError(f"more than {MOST_DOTS} dots in line {number}")
+    return tomllib.loads(text.decode(errors="surrogateescape"))
 
 
 def has_exactly(document: object, names: AbstractSet[str]) -> bool:

@@ -22,12 +22,11 @@ the number of classes it was designed for::
 from __future__ import annotations
 
 import re
-import tomllib
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lenet_mp import files
+from lenet_mp import documents, files
 from lenet_mp.errors import UsageError
 from lenet_mp.networks.geometry import ACTIVATIONS, POOLS, Kind
 from lenet_mp.networks.models import CHOICES, MODEL_1, MODELS, Model, Row, check_row, is_choice
@@ -56,7 +55,7 @@ def find_model(name: str) -> Model:
 def read_model(path: Path) -> Model:
     """Read a table from a TOML file with one ``[[layer]]`` a row; ``UsageError`` names the file and the row."""
     try:
-        document = tomllib.loads(files.read(path).decode())
+        document = documents.parse_toml(files.read(path, documents.LARGEST_TOML))
     except OSError as error:
         raise UsageError(f"cannot read model {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:

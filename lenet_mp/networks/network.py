@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -171,7 +172,9 @@ def _complaint(model: Model, shape: Shape, classes: int) -> str:
     if row.kernel and row.padding >= row.kernel:
         return f"{where}padding {row.padding} must be smaller than the kernel {row.kernel}; set a smaller padding"
     sizes = range(min(shape[:2]) + 1, 4097)
-    smallest = next((s for s in sizes if _layers(model.rows, (s, s, shape[2]), classes)), None)
+    # What fits an image fits every larger one.
+    place = bisect.bisect_left(sizes, True, key=lambda s: bool(_layers(model.rows, (s, s, shape[2]), classes)))
+    smallest = sizes[place] if place < len(sizes) else None
     fit = f"the smallest image that works is {smallest} x {smallest}" if smallest else "no image size up to 4096 works"
     return (
         f"{where}{row.kernel} x {row.kernel} with padding {row.padding} does not fit its {_text(found)} input "

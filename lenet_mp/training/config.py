@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from lenet_mp import augmentation, files, suggestions
+from lenet_mp import augmentation, documents, files, suggestions
 from lenet_mp.errors import UsageError
 from lenet_mp.networks.network import INITIALISERS
 from lenet_mp.networks.normalization import DEFAULT, RANGES
@@ -111,7 +110,7 @@ def flag(name: str) -> str:
 def read_options(path: Path) -> dict[str, Any]:
     """Read options from a TOML file such as a run's own ``config.toml``; ``UsageError`` for unknown keys."""
     try:
-        options = tomllib.loads(files.read(path).decode(errors="surrogateescape"))
+        options = documents.parse_toml(files.read(path, documents.LARGEST_TOML))
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
