@@ -204,6 +204,7 @@ def test_classes_beside_the_list(tmp_path):
 def test_natural_order():
     """Numbers in names count as numbers, and case is secondary."""
     assert natural_order(["b", "a10", "A2", "a1", "10", "9"]) == ("9", "10", "a1", "A2", "a10", "b")
+    assert natural_order(["a1", "a", "A", "a1b"]) == ("A", "a", "a1", "a1b")
 
 
 def resolved(folder, *texts, **options):

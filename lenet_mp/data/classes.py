@@ -41,7 +41,7 @@ def natural_key(name: str) -> tuple[object, ...]:
     """Sort key that counts: "class2" before "class10", digits before letters, case only as a tie-break."""
     parts = re.split(r"([0-9]+)", name)
     # Odd places hold the runs of digits, so that numbers are only ever compared with numbers.
-    return (*(_magnitude(part) if place % 2 else part.casefold() for place, part in enumerate(parts)), name)
+    return tuple(_magnitude(part) if place % 2 else part.casefold() for place, part in enumerate(parts)), name
 
 
 def _magnitude(digits: str) -> tuple[int, str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import tomli_w
 from campaigns import mutators
-from campaigns.fuzzing import fuzz
+from campaigns.fuzzing import MemoryFile, fuzz
 
 from lenet_mp.errors import UsageError
 from lenet_mp.networks import model_files
@@ -48,16 +48,16 @@ def run(size: int, seed: int, folder: Path) -> Tally:
     return fuzz("fuzz_toml", size, seed, folder)
 
 
-def make(folder: Path) -> Target:
+def make(_folder: Path) -> Target:
     """Return the target of one process."""
-    return Target(folder / "mutant.toml")
+    return Target()
 
 
 class Target:
     """Both readers of TOML: a mutant's first byte says which one it is for."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self) -> None:
+        self._file = MemoryFile()
         models = [tomli_w.dumps(model_files.to_document(model)).encode() for model in MODELS.values()]
         options = [tomli_w.dumps(asdict(Config(**changes))).encode() for changes in config.RECIPES.values()]
         self._texts = {
@@ -74,14 +74,14 @@ class Target:
 
     def read(self, mutant: bytes) -> None:
         """Read it as the commands do."""
-        self._path.write_bytes(mutant[1:])
+        self._file.fill(mutant[1:])
         if mutant[:1] == b"O":
-            options = config.read_options(self._path)
+            options = config.read_options(self._file.path)
             found = Config(**config.with_recipe(options))
             if any(getattr(found, name) != value for name, value in options.items()):
                 raise AssertionError("wrong data accepted: an option has another value than the file gives")
             return
-        model = model_files.read_model(self._path)
+        model = model_files.read_model(self._file.path)
         stated = tomllib.loads(mutant[1:].decode(errors="surrogateescape"))
         if [row.kind.value for row in model.rows if row.activation == ""] != [
             row["kind"] for row in stated["layer"] if row["kind"] not in model_files.ACTIVATIONS

@@ -45,6 +45,24 @@ class Target(Protocol):
         """Let the product read it: return if it was accepted, rightly; LenetError refuses it; anything else fails."""
 
 
+class MemoryFile:
+    """A regular file that is on no disk, for readers that take a path.
+
+    Attributes
+    ----------
+    path : Path
+    """
+
+    def __init__(self) -> None:
+        self._descriptor = os.memfd_create("mutant")
+        self.path = Path(f"/proc/self/fd/{self._descriptor}")
+
+    def fill(self, data: bytes) -> None:
+        """Give it this content."""
+        os.ftruncate(self._descriptor, len(data))
+        os.pwrite(self._descriptor, data, 0)
+
+
 def fuzz(name: str, size: int, seed: int, folder: Path) -> Tally:
     """Feed ``size`` mutants to the target of the campaign module ``name`` and count what came of them."""
     processes = min(len(os.sched_getaffinity(0)), 1 + size // 1000)
