@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import resource
 import subprocess
 import sys
 
@@ -191,6 +192,87 @@ def test_truncated_files_are_refused_or_whole(tmp_path):
         path.write_bytes(data[:length])
         with pytest.raises(DataError, match=r"0.h5: "):
             shards.open_dataset(tmp_path)
+
+
+PIPELINES = {
+    "plain": {},
+    "gzip": {"compression": "gzip"},
+    "lzf": {"compression": "lzf"},
+    "all": {"compression": "gzip", "shuffle": True, "fletcher32": True},
+    "checksum": {"fletcher32": True},
+}
+
+
+def write_chunked(path, images, **options):
+    with h5py.File(path, "w") as file:
+        file.create_dataset("image_train", data=images, chunks=(2, *images.shape[1:]), **options)
+        file["label_train"] = np.arange(len(images))
+
+
+@pytest.mark.parametrize("options", PIPELINES.values(), ids=PIPELINES)
+@pytest.mark.parametrize("kind", ["noise", "flat", "stripes"])
+def test_chunks_of_every_filter_are_read(tmp_path, options, kind):
+    """Whatever the filters make of the images, they are measured rightly, and come back as they were written."""
+    images = np.random.default_rng(1).integers(0, 256, (5, 40, 30, 3), np.uint8)
+    if kind != "noise":
+        images[:] = 7 if kind == "flat" else np.arange(30, dtype=np.uint8)[:, np.newaxis] // 3
+        images[3, 17] = 9
+    write_chunked(tmp_path / "0.h5", images, **options)
+    np.testing.assert_array_equal(shards.open_dataset(tmp_path).train[0].images, images)
+
+
+@pytest.mark.parametrize("options", list(PIPELINES.values())[1:], ids=list(PIPELINES)[1:])
+@pytest.mark.parametrize("change", [-1, 1, 200], ids=["shorter", "longer", "much longer"])
+def test_chunks_of_another_size_are_refused(tmp_path, options, change):
+    """A chunk that unpacks to less or more than it should is refused before HDF5 shows what lies behind it."""
+    size = 2 * IMAGES[0].size + change
+    donor = tmp_path / "donor.h5"
+    with h5py.File(donor, "w") as file:
+        data = np.arange(size, dtype=np.uint8)
+        packed = file.create_dataset("image_train", data=data, chunks=(size,), **options).id.read_direct_chunk((0,))[1]
+    write_chunked(tmp_path / "0.h5", IMAGES, **options)
+    with h5py.File(tmp_path / "0.h5", "r+") as file:
+        file["image_train"].id.write_direct_chunk((2, 0, 0, 0), packed)
+    donor.unlink()
+    with pytest.raises(DataError, match=r"'/image_train' has a chunk at \(2, 0, 0, 0\) that is not of 180 bytes"):
+        shards.open_dataset(tmp_path).train[0].images.sum()
+
+
+def test_labels_in_chunks_are_measured_too(tmp_path):
+    """The guard holds for labels, which are read when a file is opened."""
+    with h5py.File(tmp_path / "0.h5", "w") as file:
+        file["image_train"] = IMAGES
+        file.create_dataset("label_train", data=LABELS, chunks=(4,)).id.write_direct_chunk((0,), b"\0" * 31)
+    with pytest.raises(DataError, match="'/label_train' has a chunk at"):
+        shards.open_dataset(tmp_path)
+
+
+def test_missing_chunks_are_refused(tmp_path):
+    """Where a chunk was never written HDF5 would show zeros, as if these were pixels."""
+    with h5py.File(tmp_path / "0.h5", "w") as file:
+        file.create_dataset("image_train", SHAPE, np.uint8, chunks=(2, *SHAPE[1:]))[:2] = IMAGES[:2]
+        file["label_train"] = LABELS
+    with pytest.raises(DataError, match="'/image_train' lacks chunks"):
+        shards.open_dataset(tmp_path).train[0].images.sum()
+
+
+def test_a_chunk_without_its_filter(tmp_path):
+    """A chunk that HDF5 stored as it is, because packing would not make it smaller, is measured as it is."""
+    write_chunked(tmp_path / "0.h5", IMAGES, compression="gzip")
+    with h5py.File(tmp_path / "0.h5", "r+") as file:
+        file["image_train"].id.write_direct_chunk((2, 0, 0, 0), IMAGES[2:].tobytes(), filter_mask=1)
+    np.testing.assert_array_equal(shards.open_dataset(tmp_path).train[0].images, IMAGES)
+
+
+def test_the_limit_of_memory_is_taken_back(tmp_path):
+    """Opening files, good and bad, leaves the process the memory that it had."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    write_chunked(tmp_path / "0.h5", IMAGES)
+    shards.open_dataset(tmp_path)
+    (tmp_path / "0.h5").write_bytes(b"no H5 file")
+    with pytest.raises(DataError, match=r"0\.h5: damaged"):
+        shards.open_dataset(tmp_path)
+    assert resource.getrlimit(resource.RLIMIT_AS) == before
 
 
 MUTATE = """

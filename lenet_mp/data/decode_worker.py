@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from lenet_mp.data import jpeg_store, moments
+from lenet_mp.data import jpeg_store, memory, moments
 from lenet_mp.data.images import Decoder, read_image
 from lenet_mp.errors import DataError
 
@@ -96,9 +96,7 @@ def _decode(decoder: Decoder, quality: int | None, slot: int, file: str, room: n
 
 
 def _limit_memory() -> None:
-    with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123 - no regular file
-        pages = int(file.read().split()[0])
-    limit = pages * resource.getpagesize() + SPARE_BYTES
+    limit = memory.address_space() + SPARE_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
+import resource
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy as np
 
 _MADV_POPULATE_READ = 22  # Linux 5.14; older kernels refuse it, and the pages come one fault at a time
@@ -32,6 +37,29 @@ def available_bytes(root: Path = Path("/")) -> int:
         ]
     known = [limit for limit in limits if limit]
     return min(known, default=0)
+
+
+def address_space() -> int:
+    """Bytes of address space that this process has taken."""
+    return int(_text(Path("/proc/self/statm")).split()[0]) * resource.getpagesize()
+
+
+_LIMITING = threading.Lock()
+
+
+@contextlib.contextmanager
+def limited(spare: int) -> Iterator[None]:
+    """Let this process take no more than ``spare`` bytes beside what it has, while somebody's file is looked into."""
+    with _LIMITING:
+        soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+        limit = address_space() + spare
+        if soft != resource.RLIM_INFINITY:
+            limit = min(limit, soft)
+        resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 def make_ready(pages: np.ndarray, descriptor: int) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from lenet_mp import bus_errors
+from lenet_mp.data import chunks
 from lenet_mp.data.memory import make_ready
 from lenet_mp.data.safe_h5 import checked_dataset, safe_open
 from lenet_mp.errors import DataError
@@ -162,6 +163,6 @@ class LoadedImages:
             dataset = checked_dataset(file, self._path, self._name)
             if dataset is None or dataset.shape != self.shape or dataset.dtype != np.uint8:
                 raise DataError(f"{self._path}: {self._name} changed while in use; copy it again")
-            images: Pixels = dataset[...]
+            images: Pixels = chunks.read(dataset, self._path)
         images.flags.writeable = False
         return images

@@ -16,19 +16,13 @@ from typing import TYPE_CHECKING
 
 import h5py
 
+from lenet_mp.data import chunks
 from lenet_mp.errors import DataError, LenetError, OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-# Filters that every HDF5 (and h5py) carries itself, so that reading never loads a plug-in.
-_OWN_FILTERS = {
-    h5py.h5z.FILTER_DEFLATE: "gzip",
-    h5py.h5z.FILTER_SHUFFLE: "shuffle",
-    h5py.h5z.FILTER_FLETCHER32: "fletcher32",
-    h5py.h5z.FILTER_LZF: "lzf",
-}
 # Photographs shrink by a quarter; a dataset that unfolds to 200 times its whole file is a bomb. Small ones are
 # let through, since a handful of blank test images does the same and harms nobody.
 _LARGEST_EXPANSION = 200
@@ -85,9 +79,9 @@ def checked_dataset(file: h5py.File, path: Path, name: str) -> h5py.Dataset | No
         return None
     if not isinstance(link, h5py.HardLink):
         raise _refused(path, name, "is a link to another place")
-    if file.get(name, getclass=True) is not h5py.Dataset:
-        raise _refused(path, name, "is not a dataset")
     dataset = file[name]
+    if not isinstance(dataset, h5py.Dataset):
+        raise _refused(path, name, "is not a dataset")
     if dataset.external:
         raise _refused(path, name, "keeps its bytes in another file")
     if dataset.is_virtual:
@@ -95,8 +89,8 @@ def checked_dataset(file: h5py.File, path: Path, name: str) -> h5py.Dataset | No
     plist = dataset.id.get_create_plist()
     for index in range(plist.get_nfilters()):
         code = plist.get_filter(index)[0]
-        if code not in _OWN_FILTERS:
-            allowed = ", ".join(_OWN_FILTERS.values())
+        if code not in chunks.FILTERS:
+            allowed = ", ".join(chunks.FILTERS.values())
             raise _refused(path, name, f"uses filter {code} (only {allowed} are read)")
     _check_size(dataset, path, name)
     return dataset

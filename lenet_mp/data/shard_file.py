@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lenet_mp.data import chunks, memory
 from lenet_mp.data.classes import MOST_CLASSES
 from lenet_mp.data.jpeg_store import EncodedImages
 from lenet_mp.data.pixels import LoadedImages, MappedImages
@@ -31,6 +32,8 @@ SUFFIXES = {"train": "train", "validation": "val", "test": "test"}
 
 _IMAGE_AXES = 4  # N, H, W, C
 _CHANNELS = (1, 3)
+_MOST_MEMORY = 1 << 30
+"""For opening a file: its labels are the largest thing in it that is read then."""
 _LARGEST_EXPANSION = 2000  # of JPEG: an even grey image
 
 
@@ -109,7 +112,8 @@ def read_shard_file(path: Path, seal: Seal, *, original: bool, keep: bool = Fals
     DataError
         If the file is damaged, hostile or not of the expected kind.
     """
-    with safe_open(path) as file:
+    # HDF5 asks for whatever memory a damaged header tells it to.
+    with memory.limited(_MOST_MEMORY), safe_open(path) as file:
         if original and FORMAT_ATTRIBUTE in file.attrs:
             raise DataError(
                 f"{path.parent}: has shards but no manifest.json, so the preparation did not finish (or the "
@@ -159,7 +163,7 @@ def _encoded_images(file: h5py.File, path: Path, suffix: str, encoded: h5py.Data
         and min(shape) > 0
         and len(offsets) * math.prod(shape) <= _LARGEST_EXPANSION * (len(encoded) + 4096)
     )
-    ends = offsets[...].astype(np.int64) if offsets is not None and fits else np.zeros(0, np.int64)
+    ends = chunks.read(offsets, path).astype(np.int64) if offsets is not None and fits else np.zeros(0, np.int64)
     if len(ends) < 2 or ends[0] != 0 or ends[-1] != len(encoded) or (np.diff(ends) <= 0).any():  # noqa: PLR2004
         raise DataError(f"{path}: jpeg_{suffix} and offset_{suffix} do not fit together; prepare the data set again")
     stored = MappedImages(path, (1, len(encoded), 1, 1), encoded.id.get_offset(), seal, keep=False)
@@ -182,7 +186,7 @@ def _labels(dataset: h5py.Dataset, path: Path, name: str, samples: int) -> Label
         raise DataError(
             f"{path}: {name} has shape {dataset.shape} for {samples} images, expected ({samples},); prepare it again"
         )
-    stored = dataset[...].reshape(samples)
+    stored = chunks.read(dataset, path).reshape(samples)
     wrong = np.flatnonzero((stored < 0) | (stored >= MOST_CLASSES))
     if len(wrong):
         raise DataError(
