@@ -279,3 +279,19 @@ def test_decoder_is_plain_data():
     data = encoded(pixels(8), "JPEG")
     assert Decoder(SIZE) == Decoder(SIZE)
     assert np.array_equal(Decoder(SIZE).decode(data), Decoder(SIZE).decode(data))
+
+
+def test_a_png_that_claims_more_than_its_bytes_can_hold():
+    """A header that promises millions of pixels before a hundred bytes is refused before room is made for them."""
+    data = bytearray(encoded(pixels(1), "PNG"))
+    data[20:24] = (1 << 20).to_bytes(4, "big")
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    with pytest.raises(DataError, match=r"claims 24 x 1,048,576 pixels, which \d+ bytes cannot hold"):
+        Decoder((20, 20)).decode(bytes(data))
+
+
+@pytest.mark.parametrize("image", [np.zeros((2000, 3000, 3), np.uint8), np.zeros((3000, 4000), bool)], ids=["RGB", "1"])
+def test_an_empty_png_is_no_bomb(image):
+    """What packs best, pixels that are all the same, is within what a file may claim."""
+    data = encoded(Image.fromarray(image), "PNG", optimize=True)
+    assert Decoder((20, 20)).decode(data).max() == 0

@@ -34,6 +34,8 @@ LARGEST_FILE = 400 << 20
 """Bytes of a file; nothing that unfolds to at most ``MOST_PIXELS`` needs more."""
 MOST_PIXELS = 50_000_000
 """Width times height; a PNG of half a megabyte can claim far more, and takes gigabytes to decode."""
+MOST_PIXELS_A_BYTE = 8 * 1100
+"""Of a PNG file: deflate packs at most 1,032 bytes into one, and a pixel takes a bit or more."""
 LEAST_REDUCED = 1.25
 """A JPEG decoded at reduced scale is at least so many times as large as wanted, in both directions.
 
@@ -51,6 +53,7 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _SIDEWAYS = frozenset({5, 6, 7, 8})
+_EIGHT_OF_SIXTEEN = ((np.arange(65_536) + 128) // 257).astype(np.uint8)
 _SIXTEEN_BITS = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N"})
 
 # Pillow only warns of images between its limit and twice that; here they are errors, as its documentation advises.
@@ -81,7 +84,7 @@ class Decoder:
         """Decode and resize to a Pillow image of mode RGB or L; ``DataError`` with the reason alone if that fails."""
         try:
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-                _check_claims(image)
+                _check_claims(image, len(data))
                 if image.format == "PNG":
                     # Decoding alone ignores the checksums of PNG: damaged pixels would pass for good ones.
                     Image.open(io.BytesIO(data), formats=("PNG",)).verify()
@@ -155,10 +158,12 @@ def read_image(path: str | Path, *, follow_links: bool = True) -> bytes:
     return data
 
 
-def _check_claims(image: Image.Image) -> None:
+def _check_claims(image: ImageFile.ImageFile, size: int) -> None:
     width, height = image.size
     if width * height > MOST_PIXELS:
         raise DataError(f"claims {width:,} x {height:,} pixels, more than {MOST_PIXELS:,}")
+    if image.format == "PNG" and width * height > MOST_PIXELS_A_BYTE * size:
+        raise DataError(f"claims {width:,} x {height:,} pixels, which {size:,} bytes cannot hold")
 
 
 def _orientation(image: Image.Image) -> int:
@@ -171,8 +176,7 @@ def _orientation(image: Image.Image) -> int:
 def _eight_bits(image: Image.Image) -> Image.Image:
     """The image with 8 bits a channel and without alpha."""
     if image.mode in _SIXTEEN_BITS:
-        wide = np.asarray(image).astype(np.int64)
-        return Image.fromarray(((np.clip(wide, 0, 65_535) + 128) // 257).astype(np.uint8))
+        return Image.fromarray(_EIGHT_OF_SIXTEEN[np.clip(np.asarray(image), 0, 65_535)])
     if image.mode == "F":
         raise DataError("holds floating-point pixels; save it with 8 or 16 bits")
     if image.mode in {"RGBA", "LA", "PA", "RGBa", "La"} or "transparency" in image.info:
