@@ -49,8 +49,9 @@ def generator(seed: int, place: int) -> random.Random:
 
 def _attempt(target: Target, rng: random.Random, cells: memoryview) -> str:
     """Feed one mutant; return what is wrong with its outcome."""
+    signal.setitimer(signal.ITIMER_PROF, 0)
     mutant = target.mutant(rng)
-    # The default action ends the process even while it is in C code; each attempt winds the clock up again.
+    # The default action ends the process even while it is in C code.
     signal.setitimer(signal.ITIMER_PROF, fuzzing.SECONDS)
     try:
         target.read(mutant)

@@ -31,7 +31,7 @@ DECODERS = (Decoder((16, 12)), Decoder((40, 40), channels=1), Decoder((8, 8), ch
 PNG = b"\x89PNG\r\n\x1a\n"
 KNOWN = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"zTXt", b"iCCP", b"eXIf", b"acTL", b"fcTL", b"fdAT"}
 CUT, SEALED, RAW = b"C", b"S", b"R"
-"""How a mutant was made: cut short, with checksums that fit, or otherwise."""
+"""How a mutant was made: cut short, with checksums that fit where the format has any, or as PNG with old ones."""
 
 
 def run(size: int, seed: int, folder: Path) -> Tally:
@@ -74,10 +74,11 @@ class Target:
         which = bytes([rng.randrange(len(DECODERS))])
         if rng.random() < 0.1:
             return CUT + which + data[: int(rng.random() * len(data))]
+        if data.startswith(PNG) and rng.random() < 0.5:
+            # A chunk of another file brings its checksum along: that is another picture, not damage.
+            return RAW + which + mutators.mutate(data, rng)
         changed = mutators.mutate(data, rng, self._files)
-        if changed.startswith(PNG) and rng.random() < 0.5:
-            return SEALED + which + _sealed(changed)
-        return RAW + which + changed
+        return SEALED + which + (_sealed(changed) if changed.startswith(PNG) else changed)
 
     def read(self, mutant: bytes) -> None:
         """Decode it and look at the pixels."""
@@ -86,7 +87,7 @@ class Target:
         found = decoder.decode(data)
         if found.shape != (*decoder.size, decoder.channels) or found.dtype != np.uint8:
             raise AssertionError(f"pixels of {found.dtype} {found.shape}")
-        whole = data.startswith((PNG, b"\xff\xd8")) if how == CUT else data.startswith(PNG) and how == RAW
+        whole = data.startswith((PNG, b"\xff\xd8")) if how == CUT else how == RAW
         if whole and found.tobytes() not in self._pixels[which]:
             raise AssertionError("wrong data accepted: other pixels than any file has")
 

@@ -46,16 +46,20 @@ class Target(Protocol):
 
 
 class MemoryFile:
-    """A regular file that is on no disk, for readers that take a path.
+    """A regular file, on no disk unless a ``folder`` is given, whose content changes fast; for readers of paths.
 
     Attributes
     ----------
     path : Path
     """
 
-    def __init__(self) -> None:
-        self._descriptor = os.memfd_create("mutant")
-        self.path = Path(f"/proc/self/fd/{self._descriptor}")
+    def __init__(self, folder: Path | None = None) -> None:
+        if folder:
+            self.path = folder / "mutant"
+            self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
+        else:
+            self._descriptor = os.memfd_create("mutant")
+            self.path = Path(f"/proc/self/fd/{self._descriptor}")
 
     def fill(self, data: bytes) -> None:
         """Give it this content."""
