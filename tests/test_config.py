@@ -29,6 +29,8 @@ def test_defaults_are_the_original_recipe():
         ({"momentum": 1.5}, "--momentum must be from 0"),
         ({"momentum": float("nan")}, "--momentum must be from 0"),
         ({"weight_decay": "x"}, "--weight-decay must be a number"),
+        ({"weight_decay": 10**400}, "--weight-decay must be from 0"),
+        ({"momentum": -(10**400)}, "--momentum must be from 0"),
         ({"seed": -1}, "--seed must be from 0"),
         ({"init": "zeros"}, "--init must be one of Xavier"),
         ({"normalize": "x"}, "--normalize must be one of 0p1"),

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import os
+import warnings
+import zipfile
+
 import numpy as np
 import pytest
 import small_run
@@ -131,3 +136,69 @@ def test_a_run_begins_with_the_weights_of_a_file(trained):
         f"weights of C1, F3 from {trained.run}",
         f"note: {trained.run} was trained on pixels in another range than --normalize lenet5",
     ]
+
+
+def npy(array):
+    """Return the bytes of a .npy file."""
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def write_zip(path, members, **options):
+    with zipfile.ZipFile(path, "w", **options) as archive:
+        for name, data in members:
+            archive.writestr(name, data)
+
+
+@pytest.mark.parametrize(
+    ("members", "complaint"),
+    [
+        ([("C1.weight.npy", npy(np.ones(3))[:-1])], "float64 .3,. in 151 bytes"),
+        ([("C1.weight.npy", npy(np.ones(3)) + b"x")], "float64 .3,. in 153 bytes"),
+        ([("C1.weight.npy", npy(np.ones(3)).replace(b"(3,), }         ", b"(3000000000,), }"))], "3000000000,. in 152"),
+        ([("C1.weight.npy", npy(np.ones(3)).replace(b"(3,), }", b"(3,), ["))], "no header of an array"),
+        ([("C1.weight.npy", b"\x93NUMPY\x03\x00" + npy(np.ones(3))[8:])], "format .3, 0."),
+        ([("C1.weight.npy", npy(np.array(["x"])))], "not floating-point numbers"),
+        ([("C1.weight.npy", npy(np.ones(3))), ("C1.weight", npy(np.zeros(3)))], "holds an array twice"),
+        ([("scale.npy", npy(np.float32(np.nan)))], "not finite"),
+        ([("scale.npy", npy(np.ones(2)))], "no numbers"),
+        ([("C1.weight.npy", bytes(70 << 20))], "unpacks to 73,400,320 bytes"),
+    ],
+    ids=["short", "long", "24 GB", "header", "version", "text", "twice", "NaN", "numbers", "bomb"],
+)
+def test_npz_files_that_lie(tmp_path, members, complaint):
+    """An array of which bytes are missing or left over, one that is there twice, and a bomb are refused in one line."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        write_zip(tmp_path / "bad.npz", members, compression=zipfile.ZIP_DEFLATED)
+    with pytest.raises(CheckpointError, match=rf"bad\.npz.*({complaint})") as caught:
+        warm_start.read(tmp_path / "bad.npz")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_pipe_is_no_file_of_weights(tmp_path):
+    """What is no regular file is refused without waiting for it."""
+    for name in ("pipe.npz", "pipe.safetensors"):
+        os.mkfifo(tmp_path / name)
+        with pytest.raises(CheckpointError, match="not a regular file"):
+            warm_start.read(tmp_path / name)
+
+
+@pytest.mark.parametrize("kind", ["npz", "safetensors"])
+def test_a_flipped_bit_in_an_export_is_found(trained, tmp_path, kind):
+    """Wherever a bit of the weights flips, --init-from refuses the file."""
+    if kind == "safetensors":
+        pytest.importorskip("safetensors")
+    saved = checkpoint.load(trained.run / "best.ckpt")
+    path = tmp_path / f"model.{kind}"
+    exporters.EXPORTERS[kind](saved, path)
+    good = path.read_bytes()
+    weights = saved.network.views(saved.parameters)["C1.weight"].tobytes()
+    start = good.index(weights)
+    for bit in range(0, 8 * len(weights), 77):
+        bad = bytearray(good)
+        bad[start + bit // 8] ^= 1 << bit % 8
+        path.write_bytes(bad)
+        with pytest.raises(CheckpointError, match=r"Bad CRC-32|its SHA-256 does not fit"):
+            warm_start.read(path)

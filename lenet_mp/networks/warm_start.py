@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lenet_mp.errors import CheckpointError
+from lenet_mp.networks import weight_files
 from lenet_mp.networks.normalization import scale_and_offset
 from lenet_mp.results import exporters
 from lenet_mp.training import checkpoint, run_folder
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     Arrays = Mapping[str, NDArray[Any]]
     Flat = NDArray[np.float32]
 
-MAX_BYTES = 1 << 32
 NEAR = 1e-6
+READERS = {".npz": weight_files.read_npz, ".safetensors": weight_files.read_safetensors}
 
 
 @dataclass(frozen=True)
@@ -139,10 +139,9 @@ def read(path: Path) -> Source:
     UsageError
         If the library for .safetensors is not installed.
     """
-    if path.suffix == ".npz":
-        return _read_npz(path)
-    if path.suffix == ".safetensors":
-        return _read_safetensors(path)
+    if path.suffix in READERS:
+        arrays, facts = READERS[path.suffix](path)
+        return Source(str(path), arrays, facts.get("scale"), facts.get("offset"))
     saved = checkpoint.load(run_folder.find_checkpoint(path))
     scale, offset = scale_and_offset(saved.normalize)
     return Source(str(path), exporters.arrays(saved), scale, offset)
@@ -162,48 +161,6 @@ def _place(layer: str, views: Mapping[str, NDArray[Any]], source: Source) -> str
         if not np.isfinite(views[name]).all():
             raise CheckpointError(f"{source.name}: {name} holds values that are not finite: use another file")
     return ""
-
-
-def _read_npz(path: Path) -> Source:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > MAX_BYTES:
-                raise CheckpointError(f"{path} is larger than any network: is it another file?")
-        with np.load(path, allow_pickle=False) as contents:
-            arrays = {name: contents[name] for name in contents.files if _is_weight(name)}
-            facts = {name: float(contents[name]) for name in ("scale", "offset") if name in contents.files}
-    except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:
-        raise _unreadable(path, error) from error
-    return Source(str(path), _numbers(arrays, path), facts.get("scale"), facts.get("offset"))
-
-
-def _read_safetensors(path: Path) -> Source:
-    library = exporters.require("safetensors")
-    try:
-        with library.safe_open(path, framework="numpy") as contents:
-            arrays = {name: contents.get_tensor(name) for name in contents.keys() if _is_weight(name)}  # noqa: SIM118
-            facts = contents.metadata() or {}
-            scale, offset = (float(facts[name]) if name in facts else None for name in ("scale", "offset"))
-    except (OSError, ValueError, TypeError, library.SafetensorError) as error:
-        raise _unreadable(path, error) from error
-    return Source(str(path), _numbers(arrays, path), scale, offset)
-
-
-def _is_weight(name: str) -> bool:
-    return name.endswith((".weight", ".bias"))
-
-
-def _numbers(arrays: Arrays, path: Path) -> Arrays:
-    """Refuse arrays that hold no numbers."""
-    for name, array in arrays.items():
-        if not np.issubdtype(array.dtype, np.floating):
-            raise CheckpointError(f"{path}: {name} holds {array.dtype}, not floating-point numbers: use another file")
-    return arrays
-
-
-def _unreadable(path: Path, error: Exception) -> CheckpointError:
-    reason = getattr(error, "strerror", None) or str(error).splitlines()[0] if str(error) else type(error).__name__
-    return CheckpointError(f"cannot read weights from {path}: {reason}")
 
 
 def _times(array: NDArray[Any]) -> str:

@@ -6,6 +6,7 @@ uint8 and in the checkpoint's channel order; the normalisation is inside or stat
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import io
 import json
@@ -19,7 +20,7 @@ from lenet_mp.networks import model_files
 from lenet_mp.networks.normalization import scale_and_offset
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
     from types import ModuleType
 
@@ -52,11 +53,30 @@ def write_npz(checkpoint: Checkpoint, path: Path) -> list[Path]:
 
 
 def write_safetensors(checkpoint: Checkpoint, path: Path) -> list[Path]:
-    """Write the arrays by layer name; the facts of :func:`write_npz` are texts in the file's metadata."""
+    """Write the arrays by layer name; the facts of :func:`write_npz` are texts in the file's metadata.
+
+    The format has no checksum: the text ``sha256`` is one of everything else, which ``--init-from`` compares.
+    """
     library = require("safetensors.numpy")
     contents = {name: np.ascontiguousarray(array) for name, array in arrays(checkpoint).items()}
-    files.write_atomically(path, library.save(contents, metadata=texts(checkpoint)))
+    facts = texts(checkpoint)
+    facts |= {DIGEST: digest(contents, facts)}
+    files.write_atomically(path, library.save(contents, metadata=facts))
     return [path]
+
+
+DIGEST = "sha256"
+"""Name of the text that holds the digest."""
+
+
+def digest(contents: Mapping[str, NDArray[Any]], facts: Mapping[str, str]) -> str:
+    """Return the SHA-256 (hex) over names, types, shapes and bytes of all arrays, and all texts but itself."""
+    found = hashlib.sha256()
+    for name, array in sorted(contents.items()):
+        found.update(repr((name, array.dtype.str, array.shape)).encode())
+        found.update(np.ascontiguousarray(array).tobytes())
+    found.update(repr(sorted((name, text) for name, text in facts.items() if name != DIGEST)).encode())
+    return found.hexdigest()
 
 
 def arrays(checkpoint: Checkpoint) -> dict[str, NDArray[np.generic]]:

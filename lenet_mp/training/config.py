@@ -156,7 +156,7 @@ def resumed(saved: Config, given: dict[str, Any]) -> Config:
 
 def _check(name: str, value: object, kind: type, limits: Any) -> None:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        value = float(max(min(value, _LARGE), -_LARGE))
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise UsageError(f"{flag(name)} must be {_NAMES[kind]}, not {value!r}")
     if "low" in limits and not limits["low"] <= value <= limits["high"]:
@@ -165,4 +165,6 @@ def _check(name: str, value: object, kind: type, limits: Any) -> None:
         raise UsageError(f"{flag(name)} must be one of {', '.join(limits['choices'])}, not '{value}'")
 
 
+_LARGE = 10**300
+"""Beyond every limit, and a float: Python's whole numbers go further than those."""
 _NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
