@@ -13,8 +13,9 @@ import re
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from lenet_mp import files
+from lenet_mp import documents, files
 from lenet_mp.data import classes
+from lenet_mp.data.images import DEFAULT_FILTER, FILTERS
 from lenet_mp.errors import DataError
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ SHEET, BALANCE = "contact_sheet.png", "class_balance.png"
 CHANNEL_ORDERS = {1: ("L",), 3: ("RGB", "BGR")}
 
 _FILE_NAME = re.compile(r"(?:0|[1-9][0-9]*)\.h5")
-_LARGEST_MANIFEST = 256 << 20
 _CHECKSUM = "sha256"
 
 
@@ -101,7 +101,7 @@ def load(folder: Path) -> Manifest | None:
     """
     path = folder / NAME
     try:
-        document = json.loads(files.read(path, _LARGEST_MANIFEST))
+        document = documents.parse_json(files.read(path, documents.LARGEST_TEXT))
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -120,19 +120,20 @@ def _parsed(document: Any, path: Path) -> Manifest:
             f"{path}: version {document.get('version')!r}, this program reads {VERSION}; prepare it again"
         )
     shape = document.get("image_shape")
-    fits = _is_list(shape, int) and len(shape) == 3 and min(shape) > 0  # noqa: PLR2004 - H, W, C
+    fits = documents.is_list(shape, int) and len(shape) == 3 and min(shape) > 0  # noqa: PLR2004 - H, W, C
     _require(fits and shape[2] in CHANNEL_ORDERS, path, "image_shape")
     order = document.get("channel_order")
     _require(order in CHANNEL_ORDERS[shape[2]], path, "channel_order")
     names = document.get("class_names")
-    _require(_is_list(names, str) and len(names) > 0, path, "class_names")
+    _require(documents.is_list(names, str) and len(names) > 0, path, "class_names")
     wrong = classes.fault(names)
     if wrong:
         raise DataError(f"{path}: class_names: {wrong}")
     entries = document.get("shards")
-    _require(_is_list(entries, dict) and len(entries) > 0, path, "shards")
-    _require(isinstance(document.get("options"), dict), path, "options")
-    _require(_is_list(document.get("rejected"), dict), path, "rejected")
+    _require(documents.is_list(entries, dict) and len(entries) > 0, path, "shards")
+    options = document.get("options")
+    _require(isinstance(options, dict) and options.get("resampling", DEFAULT_FILTER) in FILTERS, path, "options")
+    _require(documents.is_list(document.get("rejected"), dict), path, "rejected")
     _require(isinstance(document.get("extra"), dict), path, "extra")
     shards = tuple(_entry(entry, path) for entry in entries)
     _require(len({shard.name for shard in shards}) == len(shards), path, "shards")
@@ -160,7 +161,7 @@ def _entry(entry: dict[str, Any], path: Path) -> ShardEntry:
     _require(isinstance(name, str) and bool(_FILE_NAME.fullmatch(name) or name == HELD_OUT), path, "shards.name")
     allowed = {"validation", "test"} if name == HELD_OUT else {"train"}
     _require(isinstance(counts, dict) and set(counts) <= allowed and len(counts) > 0, path, "shards.counts")
-    _require(_is_list(list(counts.values()), int) and min(counts.values()) > 0, path, "shards.counts")
+    _require(documents.is_list(list(counts.values()), int) and min(counts.values()) > 0, path, "shards.counts")
     _require(type(entry.get("bytes")) is int, path, "shards.bytes")
     _require(isinstance(entry.get("sha256"), str), path, "shards.sha256")
     xxh3 = entry.get("xxh3", "")
@@ -175,10 +176,6 @@ def _text(document: dict[str, Any]) -> bytes:
 
 def _checksum(document: dict[str, Any]) -> str:
     return hashlib.sha256(_text(document)).hexdigest()
-
-
-def _is_list(value: Any, of: type) -> bool:
-    return isinstance(value, list) and all(type(item) is of for item in value)
 
 
 def _require(condition: bool, path: Path, field_name: str) -> None:  # noqa: FBT001 - reads as a sentence

@@ -15,6 +15,7 @@ import numpy as np
 from campaigns import h5_files, mutators
 from campaigns.fuzzing import MemoryFile, fuzz
 
+from lenet_mp.data.seals import Seal
 from lenet_mp.data.shard_file import read_shard_file
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Target:
 
     def __init__(self, folder: Path) -> None:
         self._file = MemoryFile(folder)  # HDF5 wants a real path
+        self._seal = Seal(self._file.path, "")  # nothing states what the mutants should be
         self._files = h5_files.originals()
         self._libc = ctypes.CDLL(None)
         self._hdf5 = ctypes.CDLL(h5py.h5.__file__)
@@ -72,7 +74,7 @@ class Target:
         self._hdf5.H5garbage_collect()
         self._libc.mallopt(M_PERTURB, rubbish)
         try:
-            splits = read_shard_file(self._file.path, original=True)
+            splits = read_shard_file(self._file.path, self._seal, original=True)
             found = []
             for name, split in splits.items():
                 images = split.images
