@@ -25,7 +25,7 @@ def write_atomically(path: Path, data: bytes | bytearray | memoryview) -> None:
     OutputError
         If the disk is full, the folder is missing or read-only, or the disk fails. Nothing is left behind.
     """
-    with replaced(path) as temporary, temporary.open("wb") as file:
+    with replaced(path) as temporary, temporary.open("xb") as file:
         file.write(data)
 
 
@@ -61,6 +61,16 @@ def _is_special(path: Path) -> bool:
         return stream or not (path.is_file() or path.is_dir() or not path.exists())
     except OSError:  # whoever writes there will hear of it
         return False
+
+
+def append(path: Path, text: str) -> None:
+    """Append ``text`` to a file, made if it is missing; ``OutputError`` if that fails, or if ``path`` is a link."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        with open(os.open(path, flags, 0o666), "a", encoding="utf-8", errors="surrogateescape") as file:  # noqa: PTH123
+            file.write(text)
+    except OSError as error:
+        raise output_error(path, error) from error
 
 
 def sweep(folder: Path) -> None:

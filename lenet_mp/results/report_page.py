@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from lenet_mp import files
+from lenet_mp import documents, files
 from lenet_mp.errors import CheckpointError, DataError
 from lenet_mp.networks.costs import Cost, layer_costs, total_cost
 from lenet_mp.results import metrics, pages, report_pictures
@@ -78,8 +77,8 @@ class Chapter:
     def environment(self) -> dict[str, Any]:
         """What it ran on, from ``env.json``; empty where there is none."""
         try:
-            found: dict[str, Any] = json.loads(files.read(self.folder / "env.json"))
-        except (OSError, ValueError):
+            found = documents.parse_json(files.read(self.folder / "env.json", documents.LARGEST_TEXT))
+        except (OSError, ValueError, RecursionError):
             return {}
         return found if isinstance(found, dict) else {}
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from lenet_mp import files
 from lenet_mp.networks.geometry import Kind
 from lenet_mp.results import mosaics, plots
 from lenet_mp.results.feature_maps import in_rgb
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from lenet_mp.results.assessment import Assessment
     from lenet_mp.results.classifier import Classifier
 
+PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
+LEAST_PICTURE, LARGEST_PICTURE = 57, 32 << 20
 THUMBNAIL = 128
 """Longest side of a sample's picture, in pixels."""
 
@@ -121,13 +124,22 @@ def mistakes(assessment: Assessment, count: int) -> list[Mistake]:
 
 
 def feature_maps(run: Path, layers: Sequence[str]) -> dict[str, dict[str, Picture]]:
-    """Collect the saved feature maps of a run folder: by layer, in the order of ``layers``, and by epoch within."""
+    """Collect the saved feature maps of a run folder: by layer, in the order of ``layers``, and by epoch within.
+
+    What is no picture in the folder itself (a link, a pipe, another file) is left out: the page may be passed on.
+    """
     found: dict[str, dict[str, Picture]] = {}
+    run = run.resolve()
     for layer in ("input", *layers):
         for path in sorted(run.glob(f"features/epoch-*/{layer}.png")):
             epoch = f"epoch {path.parent.name.removeprefix('epoch-').lstrip('0')}"
             text = "The input image" if layer == "input" else f"Feature maps of {layer} after {epoch}"
-            found.setdefault(layer, {})[epoch] = _from_png(path.read_bytes(), text)
+            try:
+                data = files.read(path, LARGEST_PICTURE, follow_links=False)
+            except OSError:
+                continue
+            if data.startswith(PNG) and len(data) > LEAST_PICTURE:
+                found.setdefault(layer, {})[epoch] = _from_png(data, text)
             if layer == "input":  # the same after every epoch
                 break
     return found

@@ -11,6 +11,7 @@ import csv
 import io
 import itertools
 import json
+import os
 import shutil
 import sys
 import time
@@ -76,11 +77,7 @@ class RunFolder:
     def log(self, line: str) -> None:
         """Append ``line`` to ``log.txt``, with the time."""
         stamp = time.strftime("%Y-%m-%d %H:%M:%S%z")
-        try:
-            with (self.path / "log.txt").open("a", encoding="utf-8", errors="surrogateescape") as file:
-                file.write(f"{stamp} {line}\n")
-        except OSError as error:
-            raise files.output_error(self.path / "log.txt", error) from error
+        files.append(self.path / "log.txt", f"{stamp} {line}\n")
 
     def save(self, state: checkpoint.Checkpoint, *, best: bool) -> None:
         """Write ``last.ckpt``, keep the one before it, and write ``best.ckpt`` where the state is the best so far."""
@@ -176,12 +173,21 @@ def find_checkpoint(run: Path, which: str = "best") -> Path:
 def _find_checkpoint(run: Path, which: str) -> Path:
     if run.is_file():
         return run
+    if run.is_dir():
+        _refuse_links(run)
     for name in (BEST, LAST) if which == "best" else (LAST,):
         if (run / name).is_file():
             return run / name
     if run.is_dir():
         raise CheckpointError(f"{run} has no checkpoint: it is no run folder, or the run ended before its first epoch")
     raise CheckpointError(f"{run} does not exist: give a run folder, such as {_example()}, or a .ckpt file")
+
+
+def _refuse_links(run: Path) -> None:
+    """Refuse a run folder that holds links: from somebody else, they would have other files read, or written to."""
+    links = sorted(entry.name for entry in os.scandir(run) if entry.is_symlink())
+    if links:
+        raise CheckpointError(f"{run / links[0]} is a link: a run folder holds its files itself; replace it by a copy")
 
 
 def _example() -> Path:
