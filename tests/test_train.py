@@ -252,6 +252,41 @@ def test_a_run_stopped_after_an_epochs_last_step(place, tmp_path):
     assert resumed.parameters.tobytes() == whole.parameters.tobytes()
 
 
+@pytest.mark.parametrize("drawn", [0, 2])
+def test_feature_maps_are_drawn_though_the_run_was_killed_before(place, reference, tmp_path, drawn):
+    """Killed after an epoch's checkpoint, while its maps are drawn, a run draws them all when it goes on."""
+    out = tmp_path / "run"
+    script = tmp_path / "killed.py"
+    script.write_text(
+        "import os, sys\nfrom lenet_mp.results import mosaics\nfrom lenet_mp.train import main\n"
+        f"real, drawn = mosaics.draw_maps, []\n"
+        f"def draw(*a, **k): drawn.append(1) if len(drawn) < {drawn} else os._exit(9); real(*a, **k)\n"
+        "mosaics.draw_maps = draw\nmain(sys.argv[1:])\n"
+    )
+    assert programs.run(script, *options(place, out)).returncode == 9
+    assert checkpoint.load(out / "last.ckpt").epoch == 1
+    assert main(["--resume", str(out), "--progress", "off"]) == 0
+    pictures = {p.relative_to(reference): p.read_bytes() for p in reference.rglob("*.png")}
+    assert {p.relative_to(out): p.read_bytes() for p in out.rglob("*.png")} == pictures
+    assert len(pictures) == 9
+
+
+def test_metrics_hold_no_row_of_lost_work(place, tmp_path):
+    """Going on from a checkpoint cuts metrics.csv back to its epochs at once, before the next epoch is finished."""
+    out = tmp_path / "run"
+    assert main(options(place, out, "--epochs", "2")) == 0
+    (out / "last.ckpt").unlink()
+    (out / "previous.ckpt").rename(out / "last.ckpt")  # before the end of epoch 2
+    assert [row["epoch"] for row in rows(out)] == ["1", "2"]
+    script = tmp_path / "killed.py"
+    script.write_text(
+        "import os, sys\nfrom lenet_mp.training import trainer\nfrom lenet_mp.train import main\n"
+        "trainer.Trainer.evaluate = lambda *_: os._exit(9)\nmain(sys.argv[1:])\n"
+    )
+    assert programs.run(script, "--resume", out, "--progress", "off").returncode == 9
+    assert [row["epoch"] for row in rows(out)] == ["1"]
+
+
 def test_losses_that_do_not_fit_are_refused(place, tmp_path, capsys):
     """Losses whose sum would overflow end the run as diverged, instead of being reported wrong."""
     from lenet_mp.networks.network import Network  # noqa: PLC0415

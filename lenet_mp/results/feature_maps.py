@@ -83,6 +83,12 @@ def save(
     return paths
 
 
+def are_complete(network: Network, folder: Path) -> bool:
+    """Whether ``folder`` holds every picture that :func:`save` draws of the network's maps."""
+    drawn = [layer.name for layer in network.layers if layer.kind is Kind.CONV or layer.kind in POOLS]
+    return all((folder / f"{name}.png").is_file() for name in ("input", *drawn))
+
+
 def in_rgb(image: NDArray[np.uint8], channel_order: str) -> NDArray[np.uint8]:
     """Return (..., C) pixels with their channels in the order that screens want."""
     return image[..., ::-1] if channel_order == "BGR" else image

@@ -94,14 +94,25 @@ class RunRecorder:
         save_every: float,
         events: EventLog | None = None,
     ) -> RunRecorder:
-        """Print a run's first lines and write its options and environment."""
+        """Print a run's first lines, write its options and environment, and make good what a killed run left undone."""
         surroundings = environment.describe(trainer.comm, trainer.plan)
         folder.write_config(asdict(trainer.config))
         folder.write_json("env.json", surroundings)
         for line in first_lines(trainer, surroundings, folder):
             console.say(line)
             folder.log(line)
-        return cls(folder, console, image, save_every, events)
+        recorder = cls(folder, console, image, save_every, events)
+        recorder.catch_up(trainer)
+        return recorder
+
+    def catch_up(self, trainer: Trainer) -> None:
+        """Write what belongs to the last finished epoch: after a kill it may be missing, or tell of lost work."""
+        if not trainer.epoch:
+            return
+        self._folder.write_metrics(trainer.history)
+        if trainer.step == 0:
+            self.draw_curves(trainer)
+            self._save_due_feature_maps(trainer)
 
     def step_done(self, trainer: Trainer) -> None:
         """Move the progress display; save, if the last checkpoint is too old."""
@@ -125,8 +136,7 @@ class RunRecorder:
         self._folder.log(epoch_line(row, trainer.config.epochs))
         self._console.epoch(row, sum(past["seconds"] for past in trainer.history))
         self.draw_curves(trainer)
-        if trainer.epoch in (*FEATURE_EPOCHS, trainer.config.epochs):
-            self._save_feature_maps(trainer)
+        self._save_due_feature_maps(trainer)
         self._optional("TensorBoard events", lambda: self._write_events(trainer, row))
 
     def stopped(self, trainer: Trainer) -> None:
@@ -171,8 +181,7 @@ class RunRecorder:
         if self._events:
             self._events.tested(results, trainer.epoch)
             self._events.close()
-        if not self._feature_folder(trainer).exists():  # the run ended early
-            self._save_feature_maps(trainer)
+        self._save_feature_maps(trainer)  # there are none yet where the run ended early
         self._optional("report", self._write_report)
         self._console.say(f"results: {self._folder.path} (report.html, curves.png, metrics.csv, features/, best.ckpt)")
 
@@ -193,7 +202,15 @@ class RunRecorder:
         path = self._folder.path
         tables.write_text(path / "report.html", report_page.render([report_page.describe(path)]))
 
+    def _save_due_feature_maps(self, trainer: Trainer) -> None:
+        if trainer.epoch in (*FEATURE_EPOCHS, trainer.config.epochs):
+            self._save_feature_maps(trainer)
+
     def _save_feature_maps(self, trainer: Trainer) -> None:
+        """Draw the maps of the present weights, unless they are there: an epoch's weights are always the same."""
+        if feature_maps.are_complete(trainer.network, self._feature_folder(trainer)):
+            return
+
         def draw() -> None:
             scale, offset = scale_and_offset(trainer.config.normalize)
             maps = feature_maps.compute(trainer.network, trainer.parameters, self._image, scale, offset)
