@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 
 WIDTH = 80
+DISK_FAILS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""What writing to a redirected standard output may meet."""
 
 
 class Help(argparse.RawDescriptionHelpFormatter):
@@ -114,10 +116,11 @@ def _end(name: str, error: BaseException) -> int:
         _drop_output()  # the reader (head, less) has seen enough
         return code
     elif isinstance(error, OSError) and not isinstance(error, LenetError):
-        if error.errno != errno.ENOSPC:
+        if error.errno not in DISK_FAILS or error.filename is not None:
             raise error
         _drop_output()
-        code, reason = OutputError.exit_code, "cannot write the output: no space left on device; free some space"
+        code = OutputError.exit_code
+        reason = f"cannot write the output: {error.strerror}; direct it to another disk, or make room"
     with contextlib.suppress(OSError):
         print(f"lenet-mp {name}: error: {reason}", file=sys.stderr, flush=True)
     return code
