@@ -137,6 +137,18 @@ def test_svg_is_well_formed(tmp_path):
     assert len(list(root.iter())) > 50
 
 
+@pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
+def test_the_same_drawing_has_the_same_bytes(tmp_path, suffix, monkeypatch):
+    """Nothing in a picture tells when, or in which process, it was drawn."""
+    confusion = np.array([[3, 1], [0, 2]])
+    paths = [tmp_path / name / f"confusion.{suffix}" for name in ("a", "b")]
+    for number, path in enumerate(paths):
+        path.parent.mkdir()
+        monkeypatch.setenv("SOURCE_DATE_EPOCH", str(number))  # what matplotlib would take for the date
+        plots.draw_confusion(confusion, ("cat", "dog"), path)
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
 def test_picture_is_replaced_whole_or_not_at_all(tmp_path):
     """A folder that is gone is an OutputError; a good picture leaves no temporary file behind."""
     plots.draw_curves(HISTORY, tmp_path / "curves.png")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lenet_mp import files, tables
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from matplotlib.axes import Axes
@@ -40,12 +42,31 @@ def new_figure(width: float, height: float, *, exact: bool = False) -> Figure:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Replace ``path`` by the drawing, in the format of its suffix (png, svg, pdf); ``OutputError`` if that fails."""
+    """Replace ``path`` by the drawing, in the format of its suffix (png, svg, pdf); ``OutputError`` if that fails.
+
+    The same drawing gives the same bytes.
+    """
+    undated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix)
     with files.replaced(path) as temporary, warnings.catch_warnings():
         # A class name in a script that the font lacks is drawn as boxes; that is no reason to stop.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         tight = figure.get_layout_engine() is not None
-        figure.savefig(temporary, bbox_inches="tight" if tight else None, pad_inches=0.15)
+        with _names_by_content():
+            box = "tight" if tight else None
+            figure.savefig(temporary, bbox_inches=box, pad_inches=0.15, metadata=undated)
+
+
+@contextlib.contextmanager
+def _names_by_content() -> Iterator[None]:
+    """Let an SVG name its parts by what they are, not by chance."""
+    from matplotlib import rcParams  # noqa: PLC0415 - slow to import, see above
+
+    before = rcParams["svg.hashsalt"]
+    rcParams["svg.hashsalt"] = "lenet_mp"
+    try:
+        yield
+    finally:
+        rcParams["svg.hashsalt"] = before
 
 
 def plain(axes: Axes, *, grid: bool = False) -> None:
