@@ -62,11 +62,13 @@ class Conduct:
     def open_folder(self, trainer: Trainer, saved: Saved | None, held: ExitStack) -> RunFolder:
         """Make and lock the run's folder, or take the one of the run that goes on."""
         if saved and saved.folder:
-            files.sweep(saved.folder)
-            return RunFolder(saved.folder)
+            folder = RunFolder(saved.folder)
+            folder.sweep()
+            return folder
         out = self.out or run_folder.make_new(RUNS, f"model-{trainer.network.model.name}")
         held.enter_context(folder_lock(files.make_folder(out)))
         folder = RunFolder.create(out, reuse=self.resume == "auto")
+        folder.sweep()
         if saved:
             folder.take_over(saved.state, saved.best)
         return folder

@@ -16,7 +16,6 @@ from lenet_mp.training.schedule import epochs_without_gain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
@@ -191,7 +190,7 @@ class RunRecorder:
 
     def _write_events(self, trainer: Trainer, row: dict[str, Any]) -> None:
         if self._events:
-            pictures = self._feature_folder(trainer)
+            pictures = self._folder.feature_folder(trainer.epoch)
             arrays = trainer.network.views(trainer.parameters)
             self._events.epoch_done(row, arrays, pictures if pictures.exists() else None)
 
@@ -208,7 +207,8 @@ class RunRecorder:
 
     def _save_feature_maps(self, trainer: Trainer) -> None:
         """Draw the maps of the present weights, unless they are there: an epoch's weights are always the same."""
-        if feature_maps.are_complete(trainer.network, self._feature_folder(trainer)):
+        folder = self._folder.feature_folder(trainer.epoch)
+        if feature_maps.are_complete(trainer.network, folder):
             return
 
         def draw() -> None:
@@ -216,12 +216,9 @@ class RunRecorder:
             maps = feature_maps.compute(trainer.network, trainer.parameters, self._image, scale, offset)
             order = trainer.dataset.channel_order
             title = f"epoch {trainer.epoch}"
-            feature_maps.save(maps, self._image, self._feature_folder(trainer), channel_order=order, title=title)
+            feature_maps.save(maps, self._image, folder, channel_order=order, title=title)
 
         self._optional("feature maps", draw)
-
-    def _feature_folder(self, trainer: Trainer) -> Path:
-        return self._folder.path / "features" / f"epoch-{trainer.epoch:02d}"
 
     def _optional(self, what: str, draw: Callable[[], object]) -> None:
         """Draw a picture; a picture that fails never ends a training run."""

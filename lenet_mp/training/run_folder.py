@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
+FEATURES = "features"
+"""Where the feature maps are, a folder an epoch."""
 
 
 class RunFolder:
@@ -57,6 +59,15 @@ class RunFolder:
             raise UsageError(f"{path} exists already: choose another --out, or --resume {path} to go on with it")
         files.make_folder(path)
         return cls(path)
+
+    def sweep(self) -> None:
+        """Remove what a killed process left half-written; only under the folder's lock."""
+        for folder in (self.path, *self.path.glob(f"{FEATURES}/*/")):
+            files.sweep(folder)
+
+    def feature_folder(self, epoch: int) -> Path:
+        """Return where an epoch's feature maps are drawn."""
+        return self.path / FEATURES / f"epoch-{epoch:02d}"
 
     def write_config(self, options: dict[str, Any]) -> None:
         """Write ``config.toml``, complete, readable by ``--config``."""
