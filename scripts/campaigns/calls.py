@@ -89,6 +89,7 @@ class Campaign:
     def __init__(self, folder: Path) -> None:
         self._folder, self._out, self._log = folder, folder / "out", folder / "strace.log"
         self._output = folder / "output.txt"
+        self._ours = re.compile(rf'{re.escape(str(self._out))}["/>]')
         self._warm = WarmCommands(folder)
         self._expected: dict[Case, dict[str, object]] = {}
         self.tally = Tally()
@@ -173,8 +174,8 @@ class Campaign:
 
     def _is_meant(self, name: str, line: str) -> bool:
         """Whether a call writes to the results or to standard output."""
-        ours = f"{self._out}" in line or (name == "write" and f"{self._output}" in line)
-        return ours and (name != "openat" or bool(OPENED_TO_WRITE.search(line)))
+        ours = self._ours.search(line) or (name == "write" and f"{self._output}>" in line)
+        return bool(ours) and (name != "openat" or bool(OPENED_TO_WRITE.search(line)))
 
     def _hit(self, fault: Fault) -> bool:
         """Whether the fault met a call that it is meant for: what comes before depends on what is cached where."""

@@ -13,7 +13,9 @@ import random
 import shutil
 import subprocess
 import time
-from dataclasses import dataclass
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from campaigns import processes, small_job
@@ -35,7 +37,8 @@ STARTS = ("starts alone", f"starts {MPICH}", f"starts {OPEN_MPI}")
 MOST_KILLS = 3
 ONCE_IT_SAVES = 0.75
 """Share of the kills that wait for a checkpoint first: most of so short a run is its start."""
-GONE_WITHIN = 10.0
+GONE_WITHIN = 30.0
+AT_ONCE = 4
 PAUSE = 0.002
 
 
@@ -48,8 +51,17 @@ class Kill:
     once_it_saves: bool
 
 
+@dataclass
+class Outcome:
+    """What became of one run: how many kills hit it, what went wrong, and further counts."""
+
+    hits: int = 0
+    failure: str = ""
+    counts: Counter[str] = field(default_factory=Counter)
+
+
 class Campaign:
-    """Runs attempts in ``folder`` and counts them.
+    """Makes attempts in ``folder``.
 
     Parameters
     ----------
@@ -63,112 +75,114 @@ class Campaign:
         self._folder = folder
         self._seed = seed
         self._places = small_job.places(RANKS)
-        self.tally = Tally()
-        for name in ("kills", *(f"of {target}" for target in (*TARGETS, LONE)), *STARTS):
-            self.tally.count(name, 0)
         small_job.prepare(folder)
-        self._expected, self._duration = self._undisturbed()
+        start = time.monotonic()
+        job = self._places[0].start(small_job.arguments(folder, folder / "run"), folder)
+        if job.wait(small_job.TIME_LIMIT):
+            raise SystemExit(f"the undisturbed run failed:\n{_said(folder)}")
+        self._duration = time.monotonic() - start
+        self._expected = small_job.results(folder / "run")
 
-    def attempt(self, number: int) -> None:
+    def attempt(self, number: int) -> Outcome:
         """Disturb and finish one run."""
         for again in range(100):
-            chance = random.Random(f"{self._seed} {number} {again}")
-            out = self._folder / f"run-{number}"
-            kills, failure = self._disturb(chance, out)
-            failure = failure or self._judge(out)
-            shutil.rmtree(out, ignore_errors=True)
-            if kills or failure:
-                self.tally.attempt(f"run {number} of seed {self._seed} ({kills} kills): {failure}" if failure else "")
-                return
+            name = f"{self._seed}-{number}-{again}"
+            place = self._folder / name
+            place.mkdir()
+            outcome = self._disturb(random.Random(name), place)
+            outcome.failure = outcome.failure or self._judge(place / "run")
+            shutil.rmtree(place, ignore_errors=True)
+            if outcome.hits or outcome.failure:
+                return outcome
         raise AssertionError("a hundred runs ended before they could be killed")
 
-    def _undisturbed(self) -> tuple[dict[str, object], float]:
-        out = self._folder / "undisturbed"
-        start = time.monotonic()
-        job = self._places[0].start(small_job.arguments(self._folder, out), self._folder)
-        if job.wait(small_job.TIME_LIMIT):
-            raise SystemExit(f"the undisturbed run failed:\n{self._output()}")
-        return small_job.results(out), time.monotonic() - start
-
-    def _disturb(self, chance: random.Random, out: Path) -> tuple[int, str]:
-        """Start, kill and resume a run until it ends; return how many kills hit it, and what went wrong."""
-        hits = 0
-        plan = [self._draw(chance) for _ in range(chance.randint(1, MOST_KILLS))]
-        for kill in [*plan, None]:
+    def _disturb(self, chance: random.Random, folder: Path) -> Outcome:
+        """Start, kill and resume a run in ``folder`` until it ends."""
+        outcome = Outcome()
+        for kill in [*(self._draw(chance) for _ in range(chance.randint(1, MOST_KILLS))), None]:
             place = chance.choice(self._places)
-            self.tally.count(f"starts {place.mpi}")
-            job = place.start(small_job.arguments(self._folder, out), self._folder)
-            hit, left = self._strike(kill, place, job, out, chance) if kill else (False, [])
+            outcome.counts[f"starts {place.mpi}"] += 1
+            job = place.start(small_job.arguments(self._folder, folder / "run"), folder)
+            hit, left = _strike(kill, place, job, folder / "run", chance) if kill else (False, [])
             try:
                 code = job.wait(small_job.TIME_LIMIT)
             except subprocess.TimeoutExpired:
                 processes.kill(job.pid)
-                return hits, f"{place.ranks} ranks, {place.mpi}: hangs after {kill}\n{self._output()}"
+                code = None
             if code == 0:
-                return hits, ""
-            if not hit:
-                return hits, f"{place.ranks} ranks, {place.mpi}: exit code {code}\n{self._output()}"
-            if left:
-                return hits, f"{place.ranks} ranks, {place.mpi}: processes {left} are left after {kill}"
-            hits += 1
-            self.tally.count("kills")
-            self.tally.count(f"of {kill.target if place.launcher else LONE}")
-        return hits, ""
+                return outcome
+            if not hit or left:
+                what = f"processes {left} are left after {kill}" if left else f"exit code {code} (None: hangs)"
+                outcome.failure = f"{place.ranks} ranks, {place.mpi}: {what}\n{_said(folder)}"
+                return outcome
+            outcome.hits += 1
+            outcome.counts["kills"] += 1
+            outcome.counts[f"of {kill.target if place.launcher else LONE}"] += 1
+        return outcome
 
     def _draw(self, chance: random.Random) -> Kill:
         once_it_saves = chance.random() < ONCE_IT_SAVES
-        return Kill(chance.choice(TARGETS), chance.uniform(0, self._duration), once_it_saves)
-
-    def _strike(
-        self, kill: Kill, place: Place, job: subprocess.Popen[str], out: Path, chance: random.Random
-    ) -> tuple[bool, list[int]]:
-        """Carry out a kill; return whether a target was alive, and which processes of the job live on too long."""
-        if kill.once_it_saves:
-            before = _saved(out)
-            while job.poll() is None and _saved(out) == before:
-                time.sleep(PAUSE)
         # After the first checkpoint about half of the run is left.
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            job.wait(kill.after / 2 if kill.once_it_saves else kill.after)
-            return False, []
-        below = processes.descendants(job.pid)
-        ranks = list(processes.ranks(job.pid).values()) if place.launcher else []
-        targets = {"a rank": [chance.choice(ranks)] if ranks else [], "all ranks": ranks}.get(kill.target, [job.pid])
-        memory = processes.shared_memory(below)
-        # The launcher itself, where it has started no rank yet.
-        hits = [processes.kill(pid) for pid in targets or [job.pid]]
-        if not any(hits):
-            return False, []
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            job.wait(GONE_WITHIN)
-        left = processes.wait_until_gone(below, GONE_WITHIN)
-        for path in memory:
-            path.unlink(missing_ok=True)
-        return True, left
+        after = chance.uniform(0, self._duration / (2 if once_it_saves else 1))
+        return Kill(chance.choice(TARGETS), after, once_it_saves)
 
-    def _judge(self, out: Path) -> str:
+    def _judge(self, run: Path) -> str:
         try:
-            different = small_job.differences(self._expected, small_job.results(out))
+            different = small_job.differences(self._expected, small_job.results(run))
         except (OSError, ValueError) as error:
             return f"{type(error).__name__}: {error}"
-        left = small_job.leftovers(out)
+        left = small_job.leftovers(run)
         return "; ".join([*(f"{name} differs" for name in different), *(f"{name} is left" for name in left)])
 
-    def _output(self) -> str:
-        return (self._folder / "output.txt").read_text(encoding="utf-8", errors="replace")[-2000:]
+
+def _strike(
+    kill: Kill, place: Place, job: subprocess.Popen[str], run: Path, chance: random.Random
+) -> tuple[bool, list[int]]:
+    """Carry out a kill; return whether a target was alive, and which processes of the job live on too long."""
+    if kill.once_it_saves:
+        before = _saved(run)
+        while job.poll() is None and _saved(run) == before:
+            time.sleep(PAUSE)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        job.wait(kill.after)
+        return False, []
+    below = processes.descendants(job.pid)
+    ranks = list(processes.ranks(job.pid).values()) if place.launcher else []
+    targets = {"a rank": [chance.choice(ranks)] if ranks else [], "all ranks": ranks}.get(kill.target, [job.pid])
+    memory = processes.shared_memory(below)
+    # The launcher itself, where it has started no rank yet.
+    hits = [processes.kill(pid) for pid in targets or [job.pid]]
+    if not any(hits):
+        return False, []
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        job.wait(GONE_WITHIN)
+    left = processes.wait_until_gone(below, GONE_WITHIN)
+    for path in memory:
+        path.unlink(missing_ok=True)
+    return True, left
 
 
-def _saved(out: Path) -> int:
+def _saved(run: Path) -> int:
     """Return when the last checkpoint was written; 0 if there is none."""
     try:
-        return (out / run_folder.LAST).stat().st_mtime_ns
+        return (run / run_folder.LAST).stat().st_mtime_ns
     except OSError:
         return 0
 
 
+def _said(folder: Path) -> str:
+    return (folder / "output.txt").read_text(encoding="utf-8", errors="replace")[-2000:]
+
+
 def run(size: int, seed: int, folder: Path) -> Tally:
-    """Kill and resume ``size`` runs."""
-    campaign = Campaign(folder, seed)
-    for number in range(size):
-        campaign.attempt(number)
-    return campaign.tally
+    """Kill and resume ``size`` runs, some at once: each waits most of its time."""
+    campaign, tally = Campaign(folder, seed), Tally()
+    for name in ("kills", *(f"of {target}" for target in (*TARGETS, LONE)), *STARTS):
+        tally.count(name, 0)
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for number, outcome in enumerate(pool.map(campaign.attempt, range(size))):
+            told = f"run {number} of seed {seed} ({outcome.hits} kills): {outcome.failure}"
+            tally.attempt(told if outcome.failure else "")
+            for name, count in outcome.counts.items():
+                tally.count(name, count)
+    return tally

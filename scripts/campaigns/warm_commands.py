@@ -74,19 +74,19 @@ def serve(jobs: TextIO, answers: TextIO) -> None:
         child = os.fork()
         if child == 0:
             os.close(go)
-            os.read(ready, 1)  # until strace is there
-            os.close(ready)
-            _work(job)
+            _work(job, ready)
         os.close(ready)
         answers.write(f"{_watch(child, go, job['strace'])}\n")
         answers.flush()
 
 
-def _work(job: dict[str, str]) -> None:
-    """In the fork: run the command and end."""
+def _work(job: dict[str, str], ready: int) -> None:
+    """In the fork: wait until strace is there, run the command and end."""
     for descriptor, path, flags in ((0, os.devnull, os.O_RDONLY), (1, job["output"], os.O_WRONLY | os.O_CREAT)):
         os.dup2(os.open(path, flags | os.O_TRUNC, 0o666), descriptor)
     os.dup2(1, 2)
+    os.read(ready, 1)
+    os.close(ready)
     code = 1
     try:
         code = importlib.import_module(f"lenet_mp.{job['command']}").main(job["arguments"])
