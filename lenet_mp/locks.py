@@ -28,7 +28,7 @@ def folder_lock(folder: Path, *, wait: bool = False) -> Iterator[None]:
     path = folder / NAME
     try:
         # Never through a link: the file at its end would be emptied.
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
     except OSError as error:
         raise output_error(path, error) from error
     try:

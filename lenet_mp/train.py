@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from lenet_mp.arguments import path, positive
 from lenet_mp.cli import Parser, command
 from lenet_mp.errors import CheckpointError, DataError, UsageError
+from lenet_mp.files import make_folder
 from lenet_mp.parallel import agreement, comm, threads
 from lenet_mp.parallel.last_words import ending_together
 from lenet_mp.parallel.watchdog import watching
@@ -20,6 +21,7 @@ from lenet_mp.training import assembly, config, config_options, event_log
 from lenet_mp.training.conduct import Conduct
 from lenet_mp.training.config import Config
 from lenet_mp.training.console import MODES, Console
+from lenet_mp.training.saving import Saving
 from lenet_mp.training.stopping import StopRequest, exit_code, seconds
 
 if TYPE_CHECKING:
@@ -66,6 +68,7 @@ def _add_conduct(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--progress", choices=MODES, default="auto", metavar="MODE", help=f"{', '.join(MODES)} (auto)")
     group.add_argument("--max-time", default="", metavar="TIME", help="save and stop after e.g. 55m (exit code 143)")
     group.add_argument("--save-every", default="10m", metavar="TIME", help="save within an epoch too (10m; 0: never)")
+    group.add_argument("--fallback-dir", type=Path, metavar="FOLDER", help="save here if the run folder fails, and end")
     group.add_argument("--timeout", default="5m", metavar="TIME", help="end all ranks if one hangs (5m; 0: never)")
     group.add_argument("--verify-data", action="store_true", help="compare all shards with their SHA-256 first")
     group.add_argument("--tensorboard", action="store_true", help="write event files too (needs tensorboardX)")
@@ -159,7 +162,10 @@ def _make_recorder(trainer: Trainer, conduct: Conduct, saved: Saved | None, held
     samples, epochs = trainer.loader.samples, trainer.config.epochs
     console = Console(conduct.progress, launched=launched, epochs=epochs, samples=samples)
     events = event_log.EventLog(folder.path, trainer.epoch) if conduct.tensorboard else None
-    return recorder.RunRecorder.start(trainer, folder, console, image, seconds(conduct.save_every), events)
+    if conduct.fallback_dir:
+        make_folder(conduct.fallback_dir)  # now, while there is nothing to lose
+    saving = Saving(folder, seconds(conduct.save_every), conduct.fallback_dir)
+    return recorder.RunRecorder.start(trainer, folder, console, image, saving, events)
 
 
 def _feature_image(trainer: Trainer) -> ImagePixels:

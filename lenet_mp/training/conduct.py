@@ -43,6 +43,7 @@ class Conduct:
     profile: bool
     verify_data: bool
     tensorboard: bool
+    fallback_dir: Path | None
 
     def take_up(self, held: ExitStack) -> Saved | None:
         """Find, lock and read the run to go on with; None to start anew.
@@ -55,7 +56,9 @@ class Conduct:
         goes_on_there = self.out is None or self.out.resolve() == path.parent.resolve()
         if goes_on_there:
             held.enter_context(folder_lock(path.parent))
-        state = run_folder.load_newest(path.parent) if path.name == run_folder.LAST else checkpoint.load(path)
+        lost_last = path.name == run_folder.PREVIOUS and not (path.parent / run_folder.LAST).exists()
+        newest = path.name == run_folder.LAST or lost_last
+        state = run_folder.load_newest(path.parent) if newest else checkpoint.load(path)
         best = None if goes_on_there else run_folder.best_until(path.parent, state.epoch)
         return Saved(path.parent if goes_on_there else None, state, best)
 
@@ -80,7 +83,7 @@ class Conduct:
             raise UsageError("--resume is empty: name a run folder, or leave the name out for the newest")
         if self.resume in ("newest", "auto"):
             folder = self.out or run_folder.newest(RUNS)
-            if self.resume == "auto" and not (folder and (folder / run_folder.LAST).is_file()):
+            if self.resume == "auto" and not (folder and run_folder.holds_run(folder)):
                 return None
             if folder is None:
                 raise UsageError(f"nothing to resume: {RUNS}/ has no run; name a run folder after --resume")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import sys
-import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +25,7 @@ if TYPE_CHECKING:
     from lenet_mp.training.evaluation import Scores
     from lenet_mp.training.event_log import EventLog
     from lenet_mp.training.run_folder import RunFolder
+    from lenet_mp.training.saving import Saving
     from lenet_mp.training.trainer import Trainer
 
 FEATURE_EPOCHS = (1, 6)
@@ -67,21 +66,21 @@ class RunRecorder:
     console : Console
     image : (H, W, C) uint8
         Whose feature maps are saved.
-    save_every : float
-        Seconds after which a checkpoint is written within an epoch; 0 for never.
+    saving : Saving
+        Which writes the checkpoints into ``folder``.
     events : EventLog, optional
         For TensorBoard.
     """
 
     def __init__(
-        self, folder: RunFolder, console: Console, image: ImagePixels, save_every: float, events: EventLog | None
+        self, folder: RunFolder, console: Console, image: ImagePixels, saving: Saving, events: EventLog | None
     ) -> None:
         self._events = events
         self._folder = folder
         self._console = console
         self._image = image
-        self._save_every = save_every or math.inf
-        self._saved = time.monotonic()
+        self._saving = saving
+        self._not_drawn = 0
 
     @classmethod
     def start(
@@ -90,7 +89,7 @@ class RunRecorder:
         folder: RunFolder,
         console: Console,
         image: ImagePixels,
-        save_every: float,
+        saving: Saving,
         events: EventLog | None = None,
     ) -> RunRecorder:
         """Print a run's first lines, write its options and environment, and make good what a killed run left undone."""
@@ -100,7 +99,7 @@ class RunRecorder:
         for line in first_lines(trainer, surroundings, folder):
             console.say(line)
             folder.log(line)
-        recorder = cls(folder, console, image, save_every, events)
+        recorder = cls(folder, console, image, saving, events)
         recorder.catch_up(trainer)
         return recorder
 
@@ -117,20 +116,20 @@ class RunRecorder:
         """Move the progress display; save, if the last checkpoint is too old."""
         running = trainer.running
         self._console.advance(trainer.epoch + 1, running.samples, running.loss)
-        if time.monotonic() - self._saved > self._save_every:
+        if self._saving.is_due:
             trainer.dataset.check_unchanged()  # no weights that come of half-written images
-            self._save(trainer, best=False)
+            self._saving.save(trainer.checkpoint(), best=False)
 
     def steps_done(self, trainer: Trainer) -> None:
         """Save: evaluating may take longer than a batch system waits."""
-        self._save(trainer, best=False)
+        self._saving.save(trainer.checkpoint(), best=False)
         self._console.evaluating()
 
     def epoch_done(self, trainer: Trainer) -> None:
         """Print the epoch's line; write metrics, checkpoints, curves and, after some epochs, feature maps."""
         row = trainer.history[-1]
         # First of all: what follows may fail, on a full disk or a closed pipe.
-        self._save(trainer, best=is_best(trainer.history))
+        self._saving.save(trainer.checkpoint(), best=is_best(trainer.history))
         self._folder.write_metrics(trainer.history)
         self._folder.log(epoch_line(row, trainer.config.epochs))
         self._console.epoch(row, sum(past["seconds"] for past in trainer.history))
@@ -140,7 +139,7 @@ class RunRecorder:
 
     def stopped(self, trainer: Trainer) -> None:
         """Save the unfinished epoch and say how to go on."""
-        self._save(trainer, best=False)
+        self._saving.save(trainer.checkpoint(), best=False)
         line = (
             f"stopped in epoch {trainer.epoch + 1} after step {trainer.step} of {trainer.loader.steps}; "
             f"go on with: --resume {self._folder.path}"
@@ -182,11 +181,9 @@ class RunRecorder:
             self._events.close()
         self._save_feature_maps(trainer)  # there are none yet where the run ended early
         self._optional("report", self._write_report)
+        if self._not_drawn:
+            self._console.say(f"{plural(self._not_drawn, 'drawing')} failed: see the warnings in log.txt")
         self._console.say(f"results: {self._folder.path} (report.html, curves.png, metrics.csv, features/, best.ckpt)")
-
-    def _save(self, trainer: Trainer, *, best: bool) -> None:
-        self._folder.save(trainer.checkpoint(), best=best)
-        self._saved = time.monotonic()
 
     def _write_events(self, trainer: Trainer, row: dict[str, Any]) -> None:
         if self._events:
@@ -228,6 +225,7 @@ class RunRecorder:
             line = f"warning: no {what} this time ({type(error).__name__}: {error}); training goes on"
             print(line, file=sys.stderr, flush=True)
             self._folder.log(line)
+            self._not_drawn += 1
 
 
 def first_lines(trainer: Trainer, surroundings: dict[str, Any], folder: RunFolder) -> list[str]:

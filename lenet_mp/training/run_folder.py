@@ -42,10 +42,11 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._wrote_last = False
 
     @classmethod
     def create(cls, path: Path, *, reuse: bool = False) -> RunFolder:
-        """Make a new folder, or take one without a checkpoint again where ``reuse`` is set.
+        """Make a new folder, or take one without any checkpoint again where ``reuse`` is set.
 
         Raises
         ------
@@ -55,7 +56,7 @@ class RunFolder:
             If it cannot be written.
         """
         used = path.exists() and (not path.is_dir() or any(entry.name != locks.NAME for entry in path.iterdir()))
-        if used and not (reuse and path.is_dir() and not (path / LAST).exists()):
+        if used and not (reuse and path.is_dir() and not holds_run(path)):
             raise UsageError(f"{path} exists already: choose another --out, or --resume {path} to go on with it")
         files.make_folder(path)
         return cls(path)
@@ -95,13 +96,15 @@ class RunFolder:
         data = checkpoint.to_bytes(state)
         if best:
             files.write_atomically(self.path / BEST, data)
-        if (self.path / LAST).exists():
+        # What another process wrote is looked at first: a damaged file must not take the place of a sound one.
+        if self._wrote_last or _is_sound(self.path / LAST):
             with files.replaced(self.path / PREVIOUS) as temporary:
                 try:
                     temporary.hardlink_to(self.path / LAST)
                 except OSError:  # a file system without hard links
                     shutil.copyfile(self.path / LAST, temporary)
         files.write_atomically(self.path / LAST, data)
+        self._wrote_last = True
 
     def take_over(self, state: checkpoint.Checkpoint, best: checkpoint.Checkpoint | None) -> None:
         """Begin with the state and the best state of a run that goes on here."""
@@ -132,6 +135,19 @@ def make_new(parent: Path, stem: str) -> Path:
     raise AssertionError  # the numbers do not end
 
 
+def holds_run(path: Path) -> bool:
+    """Whether there is anything in ``path`` that a run has saved."""
+    return any((path / name).is_file() for name in (LAST, PREVIOUS, BEST))
+
+
+def _is_sound(path: Path) -> bool:
+    try:
+        checkpoint.load(path)
+    except CheckpointError:
+        return False
+    return True
+
+
 def best_until(run: Path, epoch: int) -> checkpoint.Checkpoint | None:
     """Read the best state of ``run`` if it is from no later than ``epoch`` and can be read."""
     try:
@@ -142,7 +158,7 @@ def best_until(run: Path, epoch: int) -> checkpoint.Checkpoint | None:
 
 
 def load_newest(run: Path) -> checkpoint.Checkpoint:
-    """Read ``last.ckpt``, or the one before it where that is damaged, saying so on stderr.
+    """Read ``last.ckpt``, or the one before it where that is damaged or gone, saying so on stderr.
 
     Raises
     ------
@@ -168,7 +184,9 @@ def newest(parent: Path) -> Path | None:
 
 
 def find_checkpoint(run: Path, which: str = "best") -> Path:
-    """Return the checkpoint file of ``run``: a run folder, where ``best`` falls back to ``last``, or a file itself.
+    """Return the checkpoint file of ``run``: a file itself, or a run folder's ``best`` or ``last``.
+
+    Where the best is missing the last stands in for it, for the last the one before.
 
     Raises
     ------
@@ -186,9 +204,11 @@ def _find_checkpoint(run: Path, which: str) -> Path:
         return run
     if run.is_dir():
         _refuse_links(run)
-    for name in (BEST, LAST) if which == "best" else (LAST,):
+    for name in (BEST, LAST, PREVIOUS) if which == "best" else (LAST, PREVIOUS):
         if (run / name).is_file():
             return run / name
+    if (run / BEST).is_file():
+        raise CheckpointError(f"{run} has lost its {LAST}: name {run / BEST} to go on from its best epoch")
     if run.is_dir():
         raise CheckpointError(f"{run} has no checkpoint: it is no run folder, or the run ended before its first epoch")
     raise CheckpointError(f"{run} does not exist: give a run folder, such as {_example()}, or a .ckpt file")
