@@ -58,8 +58,11 @@ def mounted(image: Path, point: Path, options: str = "defaults") -> Iterator[Non
         _command("umount", str(point))
 
 
-def cut(writer: int, image: Path, copy: Path) -> None:
-    """Copy an image as it is at one moment, its writer stopped; a copy that the kernel wrote into is made again."""
+def cut(writer: int, image: Path, copy: Path, told: Path) -> tuple[int, int]:
+    """Copy an image as it is at one moment, its writer stopped; return epoch and step that were saved until then.
+
+    A copy that the kernel wrote into is made again.
+    """
     os.kill(writer, signal.SIGSTOP)
     try:
         while processes.state(writer) not in "Tt":
@@ -67,7 +70,8 @@ def cut(writer: int, image: Path, copy: Path) -> None:
         for _ in range(10):
             _command("cp", "--sparse=always", str(image), str(copy))
             if filecmp.cmp(image, copy, shallow=False):
-                return
+                epoch, step = told.read_text(encoding="ascii").split()[-2:]
+                return int(epoch), int(step)
     finally:
         os.kill(writer, signal.SIGCONT)
     raise SystemExit("the image never rests")
@@ -114,16 +118,11 @@ def _cuts(folder: Path, out: Path, image: Path, count: int, chance: random.Rando
         for _ in range(count):
             time.sleep(chance.uniform(0, LONGEST_PAUSE))
             copy = folder / "copy.img"
-            cut(writer.pid, image, copy)
-            yield _judge(copy, folder / "copy", out.name, _last(told))
+            acknowledged = cut(writer.pid, image, copy, told)
+            yield _judge(copy, folder / "copy", out.name, acknowledged)
     finally:
         writer.kill()
         writer.wait()
-
-
-def _last(told: Path) -> tuple[int, int]:
-    epoch, step = told.read_text(encoding="ascii").split()[-2:]
-    return int(epoch), int(step)
 
 
 def _judge(copy: Path, point: Path, name: str, acknowledged: tuple[int, int]) -> str:
