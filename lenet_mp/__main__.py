@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import lenet_mp
 from lenet_mp import suggestions
+from lenet_mp.parallel import guardian
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,6 +31,8 @@ COMMANDS = {
     "summary": "a model's layers, parameters and connections",
     "completion": "a script that lets the shell complete commands and options",
 }
+RANKED = {"train", "prepare"}
+"""Commands that connect ranks."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,6 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             hint = f"a command comes first, as in 'lenet-mp train {name}'; " + hint
         print(f"lenet-mp: error: there is no command '{name}'; {hint}", file=sys.stderr)
         return 2
+    if name in RANKED:
+        guardian.start()  # before the imports that may fail
     module = importlib.import_module(f"lenet_mp.{name.replace('-', '_')}")
     code: int = module.main(arguments[1:])
     return code

@@ -10,6 +10,11 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lenet_mp.parallel import guardian
+
+if __name__ == "__main__":
+    guardian.start()  # before the imports that may fail
+
 from lenet_mp.arguments import path, positive
 from lenet_mp.cli import Parser, command
 from lenet_mp.errors import CheckpointError, DataError, UsageError

@@ -6,6 +6,7 @@ communicator answer the same calls; size 1 is an ordinary case.
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
 import time
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from lenet_mp.errors import UsageError
+from lenet_mp.parallel import guardian
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -95,7 +97,7 @@ class _Phases:
 
     def __init__(self) -> None:
         self.longest_step = 0.0
-        self.enter("start-up")
+        self.enter(guardian.START)
 
     def step_computed(self) -> None:
         self.longest_step = max(self.longest_step, time.monotonic() - self.phase_began)
@@ -150,6 +152,7 @@ class Mpi(_Phases):
 
     def __init__(self) -> None:
         super().__init__()
+        guardian.queue()
         try:
             from mpi4py import MPI  # noqa: PLC0415
         except (ImportError, RuntimeError) as error:
@@ -161,6 +164,9 @@ class Mpi(_Phases):
         self._world = MPI.COMM_WORLD
         self.rank = self._world.Get_rank()
         self.size = self._world.Get_size()
+        guardian.join(self.rank)
+        self.enter(self.phase)
+        atexit.register(guardian.leave)
         self.library = _short(MPI.Get_library_version())
         node = self._world.Split_type(MPI.COMM_TYPE_SHARED)
         self.local_size = node.Get_size()
@@ -170,6 +176,11 @@ class Mpi(_Phases):
         self._crowded = self.local_size > self.cores
         self._calls = self._world.Dup()  # a space of its own for the watchdogs' messages
         self._threads = MPI.Query_thread() == MPI.THREAD_MULTIPLE
+
+    def enter(self, phase: str, *, waiting: bool = False) -> None:
+        """Let the guardian know too."""
+        super().enter(phase, waiting=waiting)
+        guardian.note(phase)
 
     def _share_cores(self, masks: list[set[int]], me: int) -> None:
         """Work out the cores of this machine and this rank's share, from the affinity masks of its ranks."""
@@ -223,6 +234,7 @@ class Mpi(_Phases):
 
     def abort(self, code: int) -> None:
         """End all ranks through the launcher."""
+        guardian.claim()
         self._world.Abort(code)
         os._exit(code)  # where a launcher lets Abort return
 
@@ -254,6 +266,7 @@ def connect() -> Comm:
     started = max(sizes, default=1)
     if not sizes and "PMI_RANK" not in os.environ and "PMIX_RANK" not in os.environ:
         return Solo()
+    guardian.start()
     try:
         comm = Mpi()
     except UsageError:
@@ -261,6 +274,7 @@ def connect() -> Comm:
             return Solo()
         raise
     if comm.size == 1 and started > 1:
+        guardian.leave()
         raise UsageError(
             f"the launcher started {started} processes, but each is rank 0 of 1: it belongs to another MPI than "
             f"the library in use ({comm.library}); use the launcher of that MPI (command -v mpirun shows yours)"

@@ -11,7 +11,8 @@ import traceback
 from typing import TYPE_CHECKING
 
 from lenet_mp import bus_errors
-from lenet_mp.errors import LenetError
+from lenet_mp.errors import LenetError, PeerError
+from lenet_mp.parallel import guardian
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,8 +41,8 @@ def ending_together(comm: Comm, program: str) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        if isinstance(error, SystemExit) and not error.code:
-            raise
+        if isinstance(error, SystemExit) and not error.code and comm.phase == guardian.START:
+            raise  # --help, which all ranks read
         _end(comm, program, error)
         raise
 
@@ -52,7 +53,7 @@ def _end(comm: Comm, program: str, error: BaseException) -> None:
     try:
         say(_text(comm, program, error))
     finally:
-        comm.abort(exit_code(error))
+        comm.abort(exit_code(error) or PeerError.exit_code)  # the job is not done, whatever this rank says
 
 
 def say(words: str) -> None:
