@@ -2,7 +2,8 @@
 
 Each round measures the engine, then every variant of PyTorch, for a few seconds each, so that whatever else the machine
 does meets both. The ratio is taken in each round against the variant that was best over the rounds: its median, and the
-smallest and largest. PyTorch may live in another environment:
+smallest and largest. The last column compares with the best that PyTorch reached for that network at any of the batch
+sizes. PyTorch may live in another environment:
 
     python scripts/bench_peers.py --peer-python ../torch/bin/python -o peers.md
 """
@@ -17,6 +18,7 @@ import statistics
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
@@ -37,7 +39,33 @@ PEER = Path(__file__).with_name("peer_torch.py")
 VARIANTS = ("eager", "eager channels-last", "eager channels-last bf16")
 COMPILED = "compiled channels-last"
 CASES = ("1:500", "1:50", "2:500", "2:50", "lenet5:64", "lenet5/28:64")
-HEADINGS = ("model", "batch", "engine", "of FMA peak", "PyTorch's best", "which", "ratio", "smallest ... largest")
+HEADINGS = ("model", "batch", "engine", "of FMA peak", "PyTorch's best", "which", "ratio", "smallest ... largest",
+            "of its best at any batch")
+
+
+@dataclass(frozen=True)
+class Result:
+    """One case: rates in images a second, medians over the rounds.
+
+    Attributes
+    ----------
+    network : str
+        Model, with its image size where that is not the model's own.
+    share : float
+        Of the peak in multiply-adds, 0..1.
+    peer, best : float, str
+        PyTorch's best rate, and of which variant.
+    ratios : list of float
+        Of each round, sorted.
+    """
+
+    network: str
+    batch: int
+    engine: float
+    share: float
+    peer: float
+    best: str
+    ratios: list[float]
 
 
 class Peer:
@@ -87,8 +115,8 @@ def summarise(engine: Sequence[float], peers: dict[str, Sequence[float]]) -> tup
     return best, sorted(ours / theirs for ours, theirs in zip(engine, peers[best], strict=True))
 
 
-def run_case(text: str, peer: Peer, options: argparse.Namespace) -> list[str]:
-    """Measure one case; return its row of the table."""
+def run_case(text: str, peer: Peer, options: argparse.Namespace) -> Result:
+    """Measure one case."""
     network, batch = read_case(text)
     workout = Workout(network, batch, options.threads)
     variants = (*VARIANTS, COMPILED) if options.compiled else VARIANTS
@@ -103,9 +131,16 @@ def run_case(text: str, peer: Peer, options: argparse.Namespace) -> list[str]:
         print(f"{text}: {engine[-1]:,.0f} / {max(rates[-1] for rates in peers.values()):,.0f}", file=sys.stderr)
     best, ratios = summarise(engine, peers)
     share = statistics.median(engine) * step_flops(network.layers) / max(peak)
-    return [text.partition(":")[0], str(batch), f"{statistics.median(engine):,.0f}", f"{share:.0%}",
-            f"{statistics.median(peers[best]):,.0f}", best, f"{statistics.median(ratios):.1f} x",
-            f"{ratios[0]:.1f} ... {ratios[-1]:.1f}"]
+    return Result(text.partition(":")[0], batch, statistics.median(engine), share, statistics.median(peers[best]), best,
+                  ratios)
+
+
+def to_row(result: Result, results: Sequence[Result]) -> list[str]:
+    """Return a result as a row of the table; the results are compared with those of the same network."""
+    anywhere = max(other.peer for other in results if other.network == result.network)
+    return [result.network, str(result.batch), f"{result.engine:,.0f}", f"{result.share:.0%}", f"{result.peer:,.0f}",
+            result.best, f"{statistics.median(result.ratios):.1f} x",
+            f"{result.ratios[0]:.1f} ... {result.ratios[-1]:.1f}", f"{result.engine / anywhere:.1f} x"]
 
 
 def to_markdown(rows: Sequence[Sequence[str]], note: str) -> str:
@@ -136,10 +171,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("-o", "--out", type=Path, metavar="FILE")
     options = parser.parse_args(argv)
     with contextlib.closing(Peer(options.peer_python, options.threads)) as peer:
-        rows = [run_case(case, peer, options) for case in options.cases]
+        results = [run_case(case, peer, options) for case in options.cases]
     note = (f"Images/s of training steps, {options.threads} threads, {isa()}, {processor()}, PyTorch {peer.version}, "
             f"{time.strftime('%Y-%m-%d')}; medians of {options.rounds} rounds.")
-    table = to_markdown(rows, note)
+    table = to_markdown([to_row(result, results) for result in results], note)
     if options.out:
         write_atomically(options.out, table.encode())
     print(table, end="")

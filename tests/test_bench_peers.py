@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import stat
 import sys
 from pathlib import Path
@@ -12,12 +12,11 @@ import pytest
 SCRIPT = Path(__file__).parents[1] / "scripts" / "bench_peers.py"
 
 
-@pytest.fixture(scope="module")
-def bench_peers():
-    spec = importlib.util.spec_from_file_location("bench_peers", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture
+def bench_peers(monkeypatch):
+    """Return the script as a module."""
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+    return importlib.import_module("bench_peers")
 
 
 def test_ratio_is_taken_in_each_round_against_the_best_variant(bench_peers):
@@ -25,6 +24,13 @@ def test_ratio_is_taken_in_each_round_against_the_best_variant(bench_peers):
     best, ratios = bench_peers.summarise([100, 90, 110], {"a": [10, 10, 10], "b": [30, 9, 9]})
     assert best == "a"
     assert ratios == [9, 10, 11]
+
+
+def test_the_last_column_compares_with_the_best_at_any_batch_size(bench_peers):
+    """A network's rate is set against PyTorch's best for it, whichever batch size that was at; not for another's."""
+    results = [bench_peers.Result(name, batch, 800.0, 0.5, peer, "eager", [2.0])
+               for name, batch, peer in (("1", 500, 100.0), ("1", 50, 200.0), ("2", 500, 400.0))]
+    assert [bench_peers.to_row(result, results)[-1] for result in results] == ["4.0 x", "4.0 x", "2.0 x"]
 
 
 def test_case_names_model_size_and_batch(bench_peers):
