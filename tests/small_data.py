@@ -6,6 +6,9 @@ import h5py
 import numpy as np
 from PIL import Image
 
+from lenet_mp.data.manifest import Manifest
+from lenet_mp.data.shard_writer import write_shard as write_our_shard
+
 SIZE, CLASSES = 20, 4
 MODEL = """
 name = "small"
@@ -63,6 +66,26 @@ def write_shard(path, images, labels):
     with h5py.File(path, "w") as file:
         file["image_train"] = images
         file["label_train"] = labels
+
+
+def write_data_set(folder, counts=(50, 50, 50, 37), validation=45, test=30, size=SIZE):
+    """Write what ``write_shards`` writes as a data set with a manifest."""
+    folder.mkdir(parents=True, exist_ok=True)
+    kinds = {"image_shape": (size, size, 3), "channel_order": "RGB"}
+
+    def block(split, count, seed):
+        images, labels = samples(count, seed, size=size)
+        return split, images, labels.astype(np.int32)
+
+    entries = [
+        write_our_shard(folder / f"{number}.h5", [block("train", count, number)], **kinds)
+        for number, count in enumerate(counts)
+    ]
+    held_out = [block("validation", validation, 100), block("test", test, 101)]
+    entries.append(write_our_shard(folder / "data.h5", held_out, **kinds))
+    made = Manifest((size, size, 3), "RGB", tuple(map(str, range(CLASSES))), tuple(entries))
+    (folder / "manifest.json").write_bytes(made.encode())
+    return folder
 
 
 def write_model(path):
