@@ -146,11 +146,11 @@ class Campaign:
             yield Case(command, ("{out}", *more), finished)
 
     def _begin(self, case: Case) -> dict[str, bytes]:
-        """Make the folder as it was before the command; return its files."""
+        """Make the folder as it was before the command; return its visible files."""
         shutil.rmtree(self._out, ignore_errors=True)
         if case.begins:
             shutil.copytree(case.begins, self._out)
-        return whole_files.contents(self._out)
+        return whole_files.visible(self._out)
 
     def _run(self, case: Case, *injection: str) -> int:
         options = ["-y", "-s", "0", "-o", str(self._log), "-e", f"trace={','.join(CALLS)}"]
@@ -198,19 +198,17 @@ class Campaign:
     def _left(self, before: dict[str, bytes], *, killed: bool) -> list[str]:
         """Return what is wrong with the files that the command left."""
         wrong = []
-        for name, data in whole_files.contents(self._out).items():
-            if Path(name).name.startswith("."):
-                if not killed and ".tmp" in name:
-                    wrong.append(f"{name} is left")
-            elif data != before.get(name) and (reason := whole_files.damage(self._out / name)):
+        for name, data in whole_files.visible(self._out).items():
+            if data != before.get(name) and (reason := whole_files.damage(self._out / name)):
                 wrong.append(f"{name}: {reason}")
-        lost = [name for name in before if not name.startswith(".") and not (self._out / name).exists()]
-        return wrong + [f"{name} is lost" for name in lost]
+        if not killed:
+            wrong += [f"{path.name} is left" for path in self._out.rglob(".*.tmp*")]
+        return wrong + [f"{name} is lost" for name in before if not (self._out / name).exists()]
 
     def _results(self, case: Case) -> dict[str, object]:
         if case.command == "train":
             return small_job.results(self._out) if (self._out / "test.json").exists() else {}
-        return {name: data for name, data in whole_files.contents(self._out).items() if not name.startswith(".")}
+        return dict(whole_files.visible(self._out))
 
     def _said(self) -> str:
         return self._output.read_text(encoding="utf-8", errors="replace")[-1500:]

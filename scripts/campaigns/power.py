@@ -132,14 +132,11 @@ def _judge(copy: Path, point: Path, name: str, acknowledged: tuple[int, int]) ->
             state = checkpoint.load(point / name / run_folder.LAST)
         except (OSError, ValueError) as error:
             return f"{acknowledged} was saved, but {error}"
-        wrong = [f"{path.name}: {damage}" for path in _visible(point / name) if (damage := whole_files.damage(path))]
+        names = whole_files.visible(point / name)
+        wrong = [f"{file}: {damage}" for file in names if (damage := whole_files.damage(point / name / file))]
     if (state.epoch, state.step) < acknowledged:
         wrong.append(f"{acknowledged} was saved, {(state.epoch, state.step)} is there")
     return "; ".join(wrong)
-
-
-def _visible(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")]
 
 
 def _command(*words: str) -> None:

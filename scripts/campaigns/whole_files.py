@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    """Return the bytes of every file below ``folder``, by its path from there."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+def visible(folder: Path) -> dict[str, bytes]:
+    """Return the bytes of every file below ``folder`` that is not hidden, by its path from there."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith(".")]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def damage(path: Path) -> str:
