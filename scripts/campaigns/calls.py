@@ -28,7 +28,7 @@ from lenet_mp.errors import OutputError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SMALL, FULL = 4, 10_000
+SMALL, FULL = 3, 10_000
 """Full is all there are; more than a thousand."""
 CALLS = (
     "write", "writev", "pwrite64", "pwritev", "fsync", "fdatasync", "sync_file_range", "ftruncate", "fallocate",

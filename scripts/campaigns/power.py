@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-SMALL, FULL = 4, 60
+SMALL, FULL = 3, 60
 CUTS_A_RUN = 5
 MOUNTS = ("defaults", "noauto_da_alloc", "data=writeback")
 IMAGE_BYTES = 32 << 20

@@ -1,9 +1,9 @@
 """Train on two ranks for as long as it is told: memory, descriptors, threads and scratch files must not grow.
 
-The size is in tenths of a minute, counted from the end of the twentieth epoch, when every part of an epoch has run, all
-libraries are loaded and the allocator has what it needs. Epochs take a fraction of a second and hold steps, checkpoints
-within, validation, training accuracy, curves and checkpoints; at the end the job is told to terminate and must leave a
-checkpoint and nothing else.
+The size is in units of three seconds, counted from the end of the twentieth epoch, when every part of an epoch has
+run, all libraries are loaded and the allocator has what it needs. Epochs take a fraction of a second and hold steps,
+checkpoints within, validation, training accuracy, curves and checkpoints; at the end the job is told to terminate and
+must leave a checkpoint and nothing else.
 
 What must not grow is compared by its least value in the second and in the last quarter of the time: files that are
 open, or memory that is used, for a moment raise no minimum; what is never given back does. Descriptors, threads, files
@@ -28,12 +28,12 @@ from lenet_mp.training import checkpoint, run_folder
 if TYPE_CHECKING:
     from pathlib import Path
 
-SMALL, FULL = 1, 600
-UNIT = 6.0
+SMALL, FULL = 1, 1200
+UNIT = 3.0
 WARM_EPOCHS = 20
 RANKS = 2
-SAMPLES = 400
-START_LIMIT, END_LIMIT = 120.0, 60.0
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.05, 5.0
+START_LIMIT, END_LIMIT = 240.0, 60.0
 TERMINATED = 143
 DRAWINGS, GROWTH_EPOCH = 8 << 20, 2048
 RESIDENT = "resident bytes"
@@ -42,7 +42,7 @@ Sample = dict[str, int]
 
 
 def run(size: int, seed: int, folder: Path) -> Tally:
-    """Train and watch for ``size`` tenths of a minute."""
+    """Train and watch for ``size`` times three seconds."""
     launched = [place for place in small_job.places((RANKS,)) if place.launcher]
     if not launched:
         return Tally(skipped="there is no mpirun here: pip install 'lenet-mp[mpi]'")
@@ -68,6 +68,7 @@ def _soak(job: subprocess.Popen[str], out: Path, seconds: float, scratch: Path, 
         return f"no {WARM_EPOCHS} epochs in {START_LIMIT:.0f} s"
     ranks = processes.ranks(job.pid)
     epochs, samples = [_epochs(out)], []
+    pause = min(max(seconds / 400, SHORTEST_PAUSE), LONGEST_PAUSE)
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         samples.append({key: value for n, pid in sorted(ranks.items()) for key, value in _look(n, pid).items()})
@@ -75,7 +76,7 @@ def _soak(job: subprocess.Popen[str], out: Path, seconds: float, scratch: Path, 
         epochs.append(_epochs(out))
         if job.poll() is not None:
             return f"ended by itself with exit code {job.returncode}"
-        time.sleep(seconds / SAMPLES)
+        time.sleep(pause)
     memory = processes.shared_memory(list(ranks.values()))
     job.terminate()
     try:
