@@ -33,7 +33,7 @@ UNIT = 3.0
 WARM_EPOCHS = 20
 RANKS = 2
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.05, 5.0
-START_LIMIT, END_LIMIT = 240.0, 60.0
+START_LIMIT, END_LIMIT = 240.0, 240.0
 TERMINATED = 143
 DRAWINGS, GROWTH_EPOCH = 8 << 20, 2048
 RESIDENT = "resident bytes"
@@ -79,17 +79,18 @@ def _soak(job: subprocess.Popen[str], out: Path, seconds: float, scratch: Path, 
         time.sleep(pause)
     memory = processes.shared_memory(list(ranks.values()))
     job.terminate()
+    tally.count("epochs", epochs[-1])
+    wrong = _growth(samples, epochs, tally)
     try:
         code = job.wait(END_LIMIT)
     except subprocess.TimeoutExpired:
-        return f"goes on {END_LIMIT:.0f} s after SIGTERM"
-    tally.count("epochs", epochs[-1])
-    wrong = [] if code == TERMINATED else [f"exit code {code}"]
+        return "; ".join([*wrong, f"goes on {END_LIMIT:.0f} s after SIGTERM"])
+    wrong += [] if code == TERMINATED else [f"exit code {code}"]
     wrong += [f"processes {left} are left"] if (left := processes.wait_until_gone(list(ranks.values()), 2)) else []
     wrong += [f"{path} is left" for path in sorted(memory) if path.exists()]
     wrong += [f"{name} is left" for name in small_job.leftovers(out)]
     checkpoint.load(out / run_folder.LAST)
-    return "; ".join(wrong + _growth(samples, epochs, tally))
+    return "; ".join(wrong)
 
 
 def _growth(samples: list[Sample], epochs: list[int], tally: Tally) -> list[str]:
