@@ -13,7 +13,7 @@ import os
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from lenet_mp import files
+from lenet_mp import documents, files
 from lenet_mp.data.manifest import ShardEntry
 from lenet_mp.files import output_error, write_atomically
 
@@ -123,7 +123,7 @@ def _line(document: dict[str, Any]) -> bytes:
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:
-    with contextlib.suppress(ValueError):
-        document = json.loads(line)
+    with contextlib.suppress(ValueError, RecursionError):
+        document = documents.parse_json(line)
         return document if isinstance(document, dict) else None
     return None

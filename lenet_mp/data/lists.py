@@ -144,10 +144,11 @@ def _labels(pairs: Iterable[tuple[_Line, str, str]], collection: Collection) -> 
             largest = max((label for label in table.values() if isinstance(label, int)), default=-1)
             collection.class_names = tuple(str(label) for label in range(largest + 1))
         else:
-            collection.class_names = classes.natural_order(set(words) - numeric)
-            fault = classes.fault(collection.class_names)
+            named = set(words) - numeric
+            fault = classes.fault(list(named))  # before they are put in order, which takes longer
             if fault:
                 raise DataError(f"the lists: {fault}")
+            collection.class_names = classes.natural_order(named)
             numbers = {name: label for label, name in enumerate(collection.class_names)}
             table = {word: numbers.get(word, _STRANGER.format("name")) for word in words}
     for line, _, word in pairs:
