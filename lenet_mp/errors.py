@@ -5,10 +5,22 @@ system can tell a bad argument from bad data from a full disk. The codes follow 
 """
 
 
+def printable(text: str) -> str:
+    """Text that any terminal and log can take as one line: what is not UTF-8 or not printable is escaped."""
+    shown = "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+    return shown.encode("utf-8", "backslashreplace").decode()
+
+
 class LenetError(Exception):
-    """Root of everything that this package raises on purpose; its text is one line for the user."""
+    """Root of everything that this package raises on purpose; its text is one line for the user.
+
+    Names that come from files may hold line ends and signs that steer a terminal; they are shown escaped.
+    """
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class UsageError(LenetError, ValueError):

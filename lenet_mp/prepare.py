@@ -15,7 +15,7 @@ from lenet_mp.data.lists import read_lists
 from lenet_mp.data.preparation import Result, prepare
 from lenet_mp.data.prepare_options import build_parser, settled
 from lenet_mp.data.shard_making import inspect
-from lenet_mp.errors import DataError, UsageError
+from lenet_mp.errors import DataError, UsageError, printable
 from lenet_mp.parallel import comm, threads
 from lenet_mp.parallel.last_words import ending_together
 from lenet_mp.progress import duration, size
@@ -143,15 +143,9 @@ def _collect(args: argparse.Namespace) -> Collection:
 
 def _show(problems: Sequence[Problem], notices: Sequence[str]) -> None:
     for notice in notices:
-        print(f"prepare: note: {_printable(notice)}", file=sys.stderr)
+        print(f"prepare: note: {printable(notice)}", file=sys.stderr)
     for problem in problems:
-        print(f"prepare: {_printable(str(problem))}", file=sys.stderr)
-
-
-def _printable(text: str) -> str:
-    """Text that any terminal and log can take: what is not UTF-8 or not printable is escaped."""
-    shown = "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
-    return shown.encode("utf-8", "backslashreplace").decode()
+        print(f"prepare: {printable(str(problem))}", file=sys.stderr)
 
 
 def _give_up(args: argparse.Namespace, problems: Sequence[Problem], total: int) -> NoReturn:

@@ -114,6 +114,8 @@ def test_every_damage_is_found(data):
         (lambda d: d["history"][0].update(loss=None), "history cannot be"),
         (lambda d: d["arrays"][0].update(shape=[10**30]), "OverflowError|ValueError"),
         # What a careless reader converts: the file says one thing, the program would take another.
+        (lambda d: d.update(version=True), "format version True"),
+        (lambda d: d["model"]["layer"][0].update({"a\nb\x1b[31m": 1}), r"no setting 'a\\nb\\x1b\[31m'"),
         (lambda d: d.update(epoch=True), "epoch cannot be"),
         (lambda d: d.update(step=7.5), "step cannot be"),
         (lambda d: d.update(step="7"), "step cannot be"),

@@ -115,7 +115,7 @@ def load(folder: Path) -> Manifest | None:
 
 def _parsed(document: Any, path: Path) -> Manifest:
     _require(isinstance(document, dict) and document.get("format") == FORMAT, path, "format")
-    if document.get("version") != VERSION:
+    if document.get("version") != VERSION or type(document["version"]) is not int:
         raise DataError(
             f"{path}: version {document.get('version')!r}, this program reads {VERSION}; prepare it again"
         )

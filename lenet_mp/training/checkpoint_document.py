@@ -41,7 +41,7 @@ def read(text: bytes) -> dict[str, Any]:
     document: dict[str, Any] = documents.parse_json(text)
     if not isinstance(document, dict):
         raise UsageError("its text is no JSON object")
-    if document.get("version") != VERSION:
+    if document.get("version") != VERSION or type(document["version"]) is not int:
         raise UsageError(f"it has format version {document.get('version')}, this program reads {VERSION}: update it")
     strange = sorted(NAMES ^ document.keys())
     if strange:
