@@ -1,6 +1,7 @@
 """Which rank works which samples: every sample once, the same steps for any number of ranks."""
 
 import itertools
+import re
 
 import numpy as np
 import pytest
@@ -35,6 +36,17 @@ def test_every_sample_exactly_once(counts, batch_size, streams, size, seed, epoc
     loader = Loader(counts, batch_size=batch_size, streams=streams, seed=seed)
     used = sorted(i for step in ids(loader, counts, epoch, size) for group in step for i in group)
     assert used == list(range(sum(counts)))
+
+
+@given(counts, st.integers(1, 100), st.integers(1, 9), st.integers(0, 5))
+def test_a_batch_is_named_by_files_and_rows(counts, batch_size, streams, seed):
+    """What a message says of a batch names exactly its samples."""
+    loader = Loader(counts, batch_size=batch_size, streams=streams, seed=seed)
+    for step in range(loader.steps):
+        part = loader.part(1, step)
+        named = re.findall(r"(\d+)-(\d+) of (\d+)\.h5", part.describe())
+        samples = [(int(shard), row) for first, last, shard in named for row in range(int(first), int(last) + 1)]
+        assert samples == list(zip(part.shards, part.rows, strict=True))
 
 
 @given(counts, st.integers(1, 100), st.integers(1, 9), st.integers(2, 8))

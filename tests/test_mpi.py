@@ -242,15 +242,17 @@ def test_one_hanging_rank_ends_the_job(place, tmp_path, failure, text):
     assert 2.5 < elapsed < 3 + 1
 
 
-@pytest.mark.parametrize("rank", [0, 1])
-def test_a_flipped_weight_is_found(place, tmp_path, rank):
-    """With --check-ranks a weight that differs on one rank is found, and the array named."""
+@pytest.mark.parametrize(("rank", "state", "name"), [
+    (0, "parameters", "C1.weight"), (1, "parameters", "C1.weight"), (1, "velocity", "the momentum of C1.weight"),
+])  # fmt: skip
+def test_a_flipped_bit_is_found(place, tmp_path, rank, state, name):
+    """With --check-ranks weights or momentum that differ on one rank are found, and the array named."""
     script = tmp_path / "flip.py"
-    flip = "self.parameters.view('u4')[5] ^= 1 << 30"
+    flip = f"self.{state}.view('u4')[5] ^= {1 << 30 if state == 'parameters' else 4}"
     script.write_text(FAILING.format(rank=rank, file=str(tmp_path / "failed"), failure=flip))
     done = programs.run(script, *options(place), "--out", tmp_path / "run", "--check-ranks", "1", ranks=2)
     assert done.returncode == 75
-    assert "rank 1 holds other weights than rank 0, in C1.weight" in done.stderr
+    assert f"rank 1 holds other weights than rank 0, in {name}" in done.stderr
 
 
 def test_ranks_at_different_steps_are_found(place, tmp_path):

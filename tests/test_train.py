@@ -443,7 +443,7 @@ def test_resume_finds_the_newest_run(place, tmp_path, monkeypatch, capsys):
         (["--learning-rate", "3"], 2, "unrecognized arguments: --learning-rate"),
         (["--config", "none.toml"], 2, "cannot read none.toml"),
         (["--feature-image", "none.jpg"], 3, "none.jpg"),
-        (["--lr", "1e29"], 76, "set a lower --lr"),
+        (["--lr", "1e29"], 76, "in epoch 1, step 2 of 4: set a lower --lr, or look at its images: rows 16-31 of "),
         (["--lr", "1e39"], 2, "cannot read learning rate"),
         (["--check-ranks", "-1"], 2, "--check-ranks"),
         (["--resume", ""], 2, "--resume"),

@@ -122,7 +122,7 @@ class Exchange:
             raise PeerError(f"the ranks are not at the same step: this one is at {where}; resume from the checkpoint")
         counts = totals[-COUNTS:]
         if counts[REFUSED]:
-            raise DivergenceError(f"the gradient is not finite or above {self._limit:g} in {where}: set a lower --lr")
+            raise DivergenceError(f"the gradient is not finite or above {self._limit:g} in {where}")
         return Sums(totals[:-COUNTS], counts, int(self._buffer[-2]))
 
     def prefetch(self, part: Part) -> None:

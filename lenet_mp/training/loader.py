@@ -54,6 +54,12 @@ class Part:
     samples: NDArray[np.int64]
     group_starts: NDArray[np.int32]
 
+    def describe(self) -> str:
+        """Name the samples for people, by file and row (both from 0): ``rows 0-15 of 3.h5, 32-47 of 5.h5``."""
+        breaks = np.flatnonzero((np.diff(self.shards) != 0) | (np.diff(self.rows) != 1)) + 1
+        places = zip(np.split(self.shards, breaks), np.split(self.rows, breaks), strict=True)
+        return "rows " + ", ".join(f"{rows[0]}-{rows[-1]} of {shards[0]}.h5" for shards, rows in places)
+
 
 class Loader:
     """The steps of every epoch over shards of the given sizes.

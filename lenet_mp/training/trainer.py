@@ -247,7 +247,7 @@ class Trainer:
         while self.step < self.loader.steps:
             requested = self._work(stop)
             if check_ranks and self.step % check_ranks == 0:
-                agreement.check_weights(self.comm, self.network.views(self.parameters))
+                agreement.check_weights(self.comm, self._state())
             recorder.step_done(self)
             self.profile.lap("records")
             if requested:
@@ -275,17 +275,26 @@ class Trainer:
         self._fetch_ahead(number)
         part = self._part(epoch, self.step)
         augment = Augment(self.augmentation, self.config.seed, epoch, part.samples)
-        sums = self.exchange.step(
-            self.parameters, part, number=number, request=stop.value, where=where, augment=augment
-        )
-        rate = self.descent.rate(self.epoch, self.step, self.history)
-        self.descent.update(self.parameters, sums.gradient, int(sums.counts[SAMPLES]), rate)
-        if not np.isfinite(self.parameters).all():
-            raise DivergenceError(f"the weights are not finite after {where}: set a lower --lr")
+        try:
+            sums = self.exchange.step(
+                self.parameters, part, number=number, request=stop.value, where=where, augment=augment
+            )
+            rate = self.descent.rate(self.epoch, self.step, self.history)
+            self.descent.update(self.parameters, sums.gradient, int(sums.counts[SAMPLES]), rate)
+            if not np.isfinite(self.parameters).all():
+                raise DivergenceError(f"the weights are not finite after {where}")
+        except DivergenceError as error:
+            batch = self.loader.part(epoch, self.step).describe()
+            raise DivergenceError(f"{error}: set a lower --lr, or look at its images: {batch}") from error
         self._counts = add(self._counts, sums.counts)
         self.step += 1
         self.profile.lap("update")
         return sums.requests
+
+    def _state(self) -> dict[str, NDArray[np.generic]]:
+        """Return what must be the same on all ranks after every step, by name."""
+        momentum = self.network.views(self.velocity)
+        return self.network.views(self.parameters) | {f"the momentum of {name}": v for name, v in momentum.items()}
 
     def _fetch_ahead(self, number: int) -> None:
         """Begin to fetch, in the background, what the next steps after the run's step ``number`` need."""
