@@ -21,7 +21,7 @@ from lenet_mp.plan import COUNTS, SAMPLES, Plan
 from lenet_mp.targets import make_targets
 from lenet_mp.training.checkpoint import Checkpoint
 from lenet_mp.training.evaluation import Scores, add, evaluate
-from lenet_mp.training.exchange import Exchange
+from lenet_mp.training.exchange import Exchange, Sums
 from lenet_mp.training.loader import Loader, default_streams
 from lenet_mp.training.optimizer import Descent
 from lenet_mp.training.profile import Profile
@@ -279,10 +279,7 @@ class Trainer:
             sums = self.exchange.step(
                 self.parameters, part, number=number, request=stop.value, where=where, augment=augment
             )
-            rate = self.descent.rate(self.epoch, self.step, self.history)
-            self.descent.update(self.parameters, sums.gradient, int(sums.counts[SAMPLES]), rate)
-            if not np.isfinite(self.parameters).all():
-                raise DivergenceError(f"the weights are not finite after {where}")
+            self._update(sums, where)
         except DivergenceError as error:
             batch = self.loader.part(epoch, self.step).describe()
             raise DivergenceError(f"{error}: set a lower --lr, or look at its images: {batch}") from error
@@ -290,6 +287,13 @@ class Trainer:
         self.step += 1
         self.profile.lap("update")
         return sums.requests
+
+    def _update(self, sums: Sums, where: str) -> None:
+        """Make the step's update; ``DivergenceError`` if it leads to infinity."""
+        rate = self.descent.rate(self.epoch, self.step, self.history)
+        self.descent.update(self.parameters, sums.gradient, int(sums.counts[SAMPLES]), rate)
+        if not np.isfinite(self.parameters).all():
+            raise DivergenceError(f"the weights are not finite after {where}")
 
     def _state(self) -> dict[str, NDArray[np.generic]]:
         """Return what must be the same on all ranks after every step, by name."""
