@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -46,6 +49,7 @@ def test_figures_weights_and_pictures_are_read_back(tmp_path):
     log.epoch_done(row(1, val_top1=0.25), WEIGHTS, pictures)
     log.epoch_done(row(2, val_top1=0.75), WEIGHTS)
     log.tested({"best": Scores(10, 1.5, 0.4, 0.9)}, 2)
+    log.close()
     events = read(tmp_path)
     assert scalars(tmp_path, "loss/train") == [(1, 1.0), (2, 0.5)]
     assert scalars(tmp_path, "accuracy/validation_top1") == [(1, 0.25), (2, 0.75)]
@@ -59,12 +63,24 @@ def test_figures_weights_and_pictures_are_read_back(tmp_path):
 
 
 def test_figures_are_on_disk_after_every_epoch(tmp_path):
-    """A run that is killed loses no finished epoch."""
+    """A process that is killed right after an epoch has written all of it, in one file, without a thread's help."""
     pytest.importorskip("tensorboardX")
-    log = EventLog(tmp_path, 0)
-    log.epoch_done(row(1), WEIGHTS)
-    assert scalars(tmp_path, "loss/train") == [(1, 1.0)]
-    log.close()
+    code = (
+        "import os, pathlib, signal, sys, threading\n"
+        "sys.path.insert(0, sys.argv[1])\n"
+        "from test_event_log import WEIGHTS, row\n"
+        "from lenet_mp.training.event_log import EventLog\n"
+        "log = EventLog(pathlib.Path(sys.argv[2]), 0)\n"
+        "for epoch in (1, 2):\n"
+        "    log.epoch_done(row(epoch), WEIGHTS)\n"
+        "assert threading.active_count() == 1\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, Path(__file__).parent, tmp_path], check=False, timeout=120)
+    assert done.returncode == -signal.SIGKILL
+    assert scalars(tmp_path, "loss/train") == [(1, 1.0), (2, 0.5)]
+    assert [event.step for event in read(tmp_path).Histograms("C1/bias")] == [1, 2]
+    assert len(list((tmp_path / FOLDER).iterdir())) == 1
 
 
 def test_a_resumed_run_hides_what_is_worked_again(tmp_path):

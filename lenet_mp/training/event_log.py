@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 FOLDER = "tensorboard"
 """Where the event files lie in a run folder."""
+HISTOGRAM_BINS = 64
 TAGS = {
     "loss": "loss/train",
     "val_loss": "loss/validation",
@@ -53,12 +55,17 @@ class EventLog:
     """
 
     def __init__(self, run: Path, epoch: int) -> None:
+        self._library = _library()
         folder = files.make_folder(run / FOLDER)
-        # A first start has nothing to hide, and old versions of TensorBoard stumble over a purge at nothing.
-        # The library names files by the second alone; two starts within one would write over each other.
-        self._writer = _library().SummaryWriter(
-            str(folder), purge_step=epoch + 1 if epoch else None, filename_suffix=f".{epoch:06d}"
-        )
+        # SummaryWriter would hand events to a thread, which its flush does not wait for: a run that is killed after an
+        # epoch might lose it. The writer below writes at once. It names files by the second alone, hence the suffix.
+        self._writer = self._library.event_file_writer.EventsWriter(str(folder / "events"), f".{epoch:06d}")
+        if epoch:  # a first start has nothing to hide, and old versions of TensorBoard stumble over a purge at nothing
+            event_pb2 = self._library.proto.event_pb2
+            start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+            self._write(epoch + 1, file_version="brain.Event:2")
+            self._write(epoch + 1, session_log=start)
+            self._writer.flush()
 
     def epoch_done(
         self, row: Mapping[str, Any], weights: Mapping[str, NDArray[np.generic]], pictures: Path | None = None
@@ -74,28 +81,33 @@ class EventLog:
         pictures : Path, optional
             Folder of PNG files, such as ``features/epoch-01``.
         """
-        epoch = int(row["epoch"])
+        epoch, summary = int(row["epoch"]), self._library.summary
         for column, tag in TAGS.items():
             if row.get(column) is not None:
-                self._writer.add_scalar(tag, float(row[column]), epoch)
+                self._write(epoch, summary=summary.scalar(tag, float(row[column])))
         for name, array in weights.items():
-            self._writer.add_histogram(name.replace(".", "/"), np.asarray(array, np.float32).ravel(), epoch)
+            values = np.asarray(array, np.float64).ravel()
+            self._write(epoch, summary=summary.histogram(name.replace(".", "/"), values, bins=HISTOGRAM_BINS))
         for path in sorted(pictures.glob("*.png")) if pictures else ():
             with Image.open(path) as image:
                 pixels = np.asarray(image.convert("RGB"))
-            self._writer.add_image(f"features/{path.stem}", pixels, epoch, dataformats="HWC")
+            self._write(epoch, summary=summary.image(f"features/{path.stem}", pixels, dataformats="HWC"))
         self._writer.flush()
 
     def tested(self, results: Mapping[str, Scores], epoch: int) -> None:
-        """Write the test scores of the ``last`` and the ``best`` weights, and close the file."""
+        """Write the test scores of the ``last`` and the ``best`` weights to the disk."""
+        summary = self._library.summary
         for which, scores in results.items():
-            self._writer.add_scalar(f"accuracy/test_top1_{which}", scores.top1, epoch)
-            self._writer.add_scalar(f"loss/test_{which}", scores.loss, epoch)
-        self.close()
+            self._write(epoch, summary=summary.scalar(f"accuracy/test_top1_{which}", scores.top1))
+            self._write(epoch, summary=summary.scalar(f"loss/test_{which}", scores.loss))
+        self._writer.flush()
 
     def close(self) -> None:
-        """Write what is left, and end the thread that writes."""
+        """Close the file."""
         self._writer.close()
+
+    def _write(self, epoch: int, **what: Any) -> None:
+        self._writer.write_event(self._library.proto.event_pb2.Event(wall_time=time.time(), step=epoch, **what))
 
 
 def require() -> None:
@@ -105,7 +117,7 @@ def require() -> None:
 
 def _library() -> Any:
     try:
-        return importlib.import_module("tensorboardX")
+        return importlib.import_module("tensorboardX")  # with its modules event_file_writer, proto and summary
     except ImportError as error:
         raise UsageError(
             "--tensorboard needs tensorboardX, which is not installed: pip install 'lenet-mp[tensorboard]'"

@@ -176,9 +176,7 @@ class RunRecorder:
         if results:
             self._folder.write_json("test.json", {which: scores.as_dict() for which, scores in results.items()})
             self.draw_curves(trainer, results["last"])
-        if self._events:
-            self._events.tested(results, trainer.epoch)
-            self._events.close()
+        self._optional("TensorBoard events", lambda: self._write_tested(results, trainer.epoch))
         self._save_feature_maps(trainer)  # there are none yet where the run ended early
         self._optional("report", self._write_report)
         if self._not_drawn:
@@ -190,6 +188,11 @@ class RunRecorder:
             pictures = self._folder.feature_folder(trainer.epoch)
             arrays = trainer.network.views(trainer.parameters)
             self._events.epoch_done(row, arrays, pictures if pictures.exists() else None)
+
+    def _write_tested(self, results: dict[str, Scores], epoch: int) -> None:
+        if self._events:
+            self._events.tested(results, epoch)
+            self._events.close()
 
     def _write_report(self) -> None:
         from lenet_mp import tables  # noqa: PLC0415 - a template engine, needed only at the end
