@@ -6,6 +6,9 @@ import argparse
 import re
 from pathlib import Path
 
+PICTURES = (".png", ".svg", ".pdf")
+"""Suffixes of files that can be drawn."""
+
 
 def path(text: str) -> Path:
     """Read a path; an empty one, as of an unset variable, would mean the folder that one is in."""
@@ -38,3 +41,11 @@ def rate(text: str) -> float:
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"'{text}' is no rate: write a number above 0, such as 1e-4")
     return value
+
+
+def picture(text: str) -> Path:
+    """Read the name of a picture to write: its suffix chooses the format, and none stands for ``.png``."""
+    file = path(text)
+    if file.suffix not in ("", *PICTURES) or not file.name:
+        raise argparse.ArgumentTypeError(f"'{text}' is no picture that can be drawn: end it in {', '.join(PICTURES)}")
+    return file if file.suffix else file.with_suffix(PICTURES[0])

@@ -41,7 +41,8 @@ def build_parser() -> argparse.ArgumentParser:
     own.add_argument("--from", type=arguments.rate, dest="low", metavar="RATE", help="lowest rate (1e-5 of a mean)")
     own.add_argument("--to", type=arguments.rate, dest="high", metavar="RATE", help="highest rate (10 of a mean)")
     own.add_argument("--steps", type=arguments.positive, default=100, metavar="N", help="steps between them (100)")
-    own.add_argument("-o", "--out", type=Path, default=Path("lr.png"), metavar="FILE", help="picture (lr.png); CSV too")
+    own.add_argument("-o", "--out", type=arguments.picture, default=Path("lr.png"), metavar="FILE",
+                     help="picture (lr.png); CSV too")  # fmt: skip
     return parser
 
 

@@ -100,10 +100,18 @@ def test_find_lr_writes_table_and_picture(place, tmp_path, capsys):
     Image.open(out).verify()
 
 
+def test_a_picture_without_a_suffix_is_a_png(place, tmp_path):
+    """``--out rates`` writes rates.png beside rates.csv."""
+    assert find_lr.main([*common(place, "--steps", 5), "--out", str(tmp_path / "rates")]) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rates.csv", "rates.png"]
+    Image.open(tmp_path / "rates.png").verify()
+
+
 @pytest.mark.parametrize(
     ("more", "code", "complaint"),
     [(["--from", "1", "--to", "0.1"], 2, "--from 1 must be below --to 0.1"), (["--from", "0"], 2, "'0' is no rate"),
-     (["--data", "nowhere"], 3, "nowhere: no such folder"), (["--lr", "1"], 2, "--lr")],
+     (["--data", "nowhere"], 3, "nowhere: no such folder"), (["--lr", "1"], 2, "--lr"),
+     (["--out", "lr.csv"], 2, "'lr.csv' is no picture")],
 )  # fmt: skip
 def test_find_lr_refuses_in_one_line(place, tmp_path, capsys, more, code, complaint):
     """Mistakes are told in one line."""
