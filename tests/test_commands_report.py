@@ -123,6 +123,10 @@ def test_figures_are_those_of_the_run(trained, html):
     assert "12 x 10 x 3 RGB" in words
     command = f"python -m lenet_mp.train --model {trained.run.parent / 'small.toml'} --data {trained.data} --epochs 3 "
     assert f"{command}--batch-size 20 --lr 1e-3" in words
+    assert f"{history[0]['val_loss']:.4f} {history[0]['train_top1']:.1%} {history[0]['train_top5']:.1%}" in words
+    shares = json.loads((trained.run / "profile.json").read_text())["shares"]
+    assert "compute" in shares
+    assert all(f"{phase} {share:.1%}" in words for phase, share in shares.items())
     for name in small_run.NAMES:
         assert name in words
 
@@ -168,6 +172,18 @@ def test_several_runs_are_compared(trained, tmp_path, capsys):
     assert page.all("img")[0]["alt"].endswith(f"{trained.run}, {other.run}.")
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert max(Counter(ids).values()) == 1
+
+
+def test_a_comparison_leaves_the_runs_own_pages_alone(trained, html, tmp_path, capsys):
+    """Several runs without --out give comparison.html in the first one's folder; a run given twice is a mistake."""
+    other = small_run.train_small(tmp_path / "other", "--epochs", "1")
+    own = (other.run / "report.html").read_bytes()
+    assert report.main([str(other.run), str(trained.run)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == str(other.run / "comparison.html")
+    assert (other.run / "report.html").read_bytes() == own
+    assert (trained.run / "report.html").read_text(encoding="utf-8") == html
+    assert report.main([str(trained.run), f"{trained.run}/../run"]) == 2
+    assert "is given twice" in capsys.readouterr().err
 
 
 def test_run_without_its_data_still_has_a_page(trained, tmp_path, capsys):

@@ -5,7 +5,9 @@ from dataclasses import asdict
 import pytest
 import tomli_w
 
+from lenet_mp import train
 from lenet_mp.errors import UsageError
+from lenet_mp.training import config_options
 from lenet_mp.training.config import RECIPES, Config, read_options, resumed, with_recipe
 from lenet_mp.training.schedule import ORIGINAL
 
@@ -103,3 +105,23 @@ def test_a_recipe_on_the_command_line_wins_over_a_file():
     assert (options["seed"], options["momentum"], options["clip_norm"]) == (4, 0.9, 1.0)
     back = with_recipe(options, {"recipe": "original"})
     assert (back["momentum"], back["schedule"], back["seed"]) == (0.95, "original", 4)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({}, []),
+        ({"recipe": "modern"}, ["--recipe", "modern"]),
+        ({"recipe": "modern", "augment": "none", "nesterov": False, "batch_size": 500},
+         ["--batch-size", "500", "--recipe", "modern", "--no-nesterov", "--augment", "none"]),
+        ({"nesterov": True, "model": "a model.toml", "seed": 3, "warmup": 1.5},
+         ["--model", "a model.toml", "--warmup", "1.5", "--nesterov", "--seed", "3"]),
+    ],
+)  # fmt: skip
+def test_a_command_line_gives_the_saved_options_again(given, words):
+    """The words that repeat a run say no more than its recipe does not, and are understood as they were meant."""
+    saved = Config(**with_recipe(given))
+    assert config_options.words(asdict(saved)) == words
+    typed = vars(train.build_parser().parse_args(words))
+    known = {name: value for name, value in typed.items() if name in asdict(saved)}
+    assert Config(**with_recipe(known)) == saved

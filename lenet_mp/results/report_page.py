@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from lenet_mp.networks.costs import Cost, layer_costs, total_cost
 from lenet_mp.results import metrics, pages, report_pictures
 from lenet_mp.results.assessment import Assessment, assess, open_data
 from lenet_mp.results.classifier import Classifier
-from lenet_mp.training import checkpoint, config, run_folder
+from lenet_mp.training import checkpoint, config_options, run_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,11 +76,14 @@ class Chapter:
     @property
     def environment(self) -> dict[str, Any]:
         """What it ran on, from ``env.json``; empty where there is none."""
-        try:
-            found = documents.parse_json(files.read(self.folder / "env.json", documents.LARGEST_TEXT))
-        except (OSError, ValueError, RecursionError):
-            return {}
-        return found if isinstance(found, dict) else {}
+        return self._noted("env.json")
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Share of the time that each phase took, 0..1, from ``profile.json``; empty where there is none."""
+        shares = self._noted("profile.json").get("shares")
+        found = shares.items() if isinstance(shares, dict) else ()
+        return {str(phase): float(share) for phase, share in found if isinstance(share, (int, float))}
 
     @property
     def seconds(self) -> float:
@@ -89,12 +92,8 @@ class Chapter:
 
     @property
     def command(self) -> str:
-        """The command that repeats the run: every option that is not at its default."""
-        saved = self.classifier.checkpoint.config
-        options = [
-            option for option in fields(config.Config) if saved.get(option.name, option.default) != option.default
-        ]
-        words = [word for option in options for word in (config.flag(option.name), str(saved[option.name]))]
+        """The command that repeats the run."""
+        words = config_options.words(self.classifier.checkpoint.config)
         return shlex.join(["python", "-m", "lenet_mp.train", *words])
 
     @cached_property
@@ -111,6 +110,13 @@ class Chapter:
             found["mistakes"] = report_pictures.mistakes(self.assessment, MISTAKES)
             found["balance"] = report_pictures.class_balance(self.dataset)
         return found
+
+    def _noted(self, name: str) -> dict[str, Any]:
+        try:
+            found = documents.parse_json(files.read(self.folder / name, documents.LARGEST_TEXT))
+        except (OSError, ValueError, RecursionError):
+            return {}
+        return found if isinstance(found, dict) else {}
 
     def _test_top1(self) -> float | None:
         return self.assessment.scores.top1 if self.assessment and self.assessment.split == "test" else None

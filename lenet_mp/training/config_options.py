@@ -10,7 +10,7 @@ from lenet_mp.training import config
 from lenet_mp.training.config import Config
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
     from dataclasses import Field
 
 
@@ -34,3 +34,19 @@ def _add(group: argparse._ArgumentGroup, option: Field[Any], *, hidden: bool) ->
     text = limits["help"] if default == "" or default is False else f"{limits['help']} ({shown})"
     text = argparse.SUPPRESS if hidden else text
     group.add_argument(config.flag(option.name), dest=option.name, default=argparse.SUPPRESS, help=text, **kind)
+
+
+def words(saved: Mapping[str, Any]) -> list[str]:
+    """Return the words of a command line that gives the options ``saved``: those that its recipe would not set so."""
+    recipe = config.RECIPES.get(str(saved.get("recipe")), {})
+    found = []
+    for option in fields(Config):
+        value = saved.get(option.name, option.default)
+        if value == recipe.get(option.name, option.default):
+            continue
+        spelled = config.flag(option.name)
+        if isinstance(value, bool):
+            found.append(spelled if value else spelled.replace("--", "--no-", 1))
+        else:
+            found += [spelled, str(value)]
+    return found
