@@ -21,6 +21,7 @@ from campaigns.tally import Tally
 from same_bits import CHECKOUT, find_launchers
 
 from lenet_mp.errors import LenetError
+from lenet_mp.parallel import threads
 from lenet_mp.parallel.launch import OPEN_MPI
 from lenet_mp.training import checkpoint
 
@@ -31,8 +32,12 @@ SMALL, FULL = 3, 96
 RANKS = 3
 WATCHDOG = 3
 """Seconds after which a rank that hangs is given up."""
+START = 12
+"""The same before MPI has begun; enough for the other ranks to get there on a busy machine."""
 AT_ONCE, NOTICED, GONE = 2.0, 1.0, 3.0
 """Seconds for a death to end the job, for the watchdog to do so once its time is over, for the last process to go."""
+BUSY = 2.0
+"""Processes a core that want to run, above which being late is counted, but says nothing about the job."""
 TIME_LIMIT = 60
 SHOWN = 600
 MARK = "LENET_MP_CAMPAIGN"
@@ -167,24 +172,27 @@ class Campaign:
         small_data.write_model(folder / "small.toml")
 
     def attempt(self, family: str, fault: Fault, phase: Phase) -> tuple[list[str], float]:
-        """Run one job; return what was wrong with its end, and how long after the fault that came."""
+        """Run one job; return what was wrong with its end, and the seconds that this took longer than it may."""
         name = f"{family}-{fault.name}-{phase.name}".replace(" ", "-")
         run, failed = self._folder / name, self._folder / f"{name}-failed"
         done = self._run(family, fault, phase, run, failed)
         if done is None:
-            return [f"hangs; processes {_remaining(name, kill=True)} are left"], float(TIME_LIMIT)
+            return [f"hangs; processes {_remaining(name, kill=True)} are left"], 0.0
         seconds = time.time() - failed.stat().st_mtime if failed.exists() else 0.0
         text = done.stdout + done.stderr
         wrong = [] if failed.exists() else ["the fault was never reached"]
         wrong += self._judge_end(family, fault, phase, done.returncode, text)
-        limit = WATCHDOG + NOTICED if fault.hangs else AT_ONCE
-        wrong += [f"ended {seconds:.1f} s after the fault, not within {limit:g} s"] if seconds > limit else []
+        late = seconds - _limit(fault, phase)
+        busy = os.getloadavg()[0] > BUSY * threads.cores()
+        wrong += [f"ended {seconds:.1f} s after the fault, {late:.1f} s late"] if late > 0 and not busy else []
         left = _remaining(name, kill=False)
         wrong += [f"processes {left} are left after {GONE:g} s"] if left else []
-        kept = phase.after_stop if fault.saves else phase.kept
+        kept = [phase.after_stop if fault.saves else phase.kept]
+        # Open MPI wakes a stopped rank before it kills it.
+        kept += [(2, 0)] if fault.hangs and phase.name == "checkpoint" else []
         found = _place(run / "last.ckpt")
-        wrong += [f"the checkpoint is of {found}, not of {kept}"] if found != kept else []
-        return (wrong and [*wrong, "the end of what it said:\n" + text[-SHOWN:]]), seconds
+        wrong += [f"the checkpoint is of {found}, not of {kept[0]}"] if found not in kept else []
+        return (wrong and [*wrong, "the end of what it said:\n" + text[-SHOWN:]]), late
 
     def _run(
         self, family: str, fault: Fault, phase: Phase, run: Path, failed: Path
@@ -197,7 +205,7 @@ class Campaign:
         command = launcher.command(RANKS, [python, "-c", program, *map(str, options)])
         variables = {"PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1", MARK: run.name}
         if fault.hangs and phase.name == "import":
-            variables["LENET_MP_START_TIMEOUT"] = str(WATCHDOG)
+            variables["LENET_MP_START_TIMEOUT"] = str(START)
         environment = launcher.environment({**os.environ, **variables})
         with subprocess.Popen(
             command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace"
@@ -221,6 +229,15 @@ class Campaign:
             words = ["stopped in epoch"]
         wrong = [f"exit code {code}, not {expected}"] if code != expected else []
         return wrong + [f"does not say {word!r}" for word in words if word not in text]
+
+
+def _limit(fault: Fault, phase: Phase) -> float:
+    """Return the seconds from fault to end that are promised."""
+    if fault.saves and phase.name != "import":
+        return TIME_LIMIT  # the step is finished and saved, whatever that takes
+    if fault.hangs:
+        return (START if phase.name == "import" else WATCHDOG) + NOTICED
+    return AT_ONCE
 
 
 def _place(path: Path) -> tuple[int, int] | str | None:
@@ -265,12 +282,10 @@ def run(size: int, seed: int, folder: Path) -> Tally:
     campaign = Campaign(folder, launchers)
     cases = list(itertools.product(launchers, FAULTS, PHASES))
     random.Random(seed).shuffle(cases)
-    slowest = 0.0
     for family, fault, phase in cases[:size]:
-        wrong, seconds = campaign.attempt(family, fault, phase)
+        wrong, late = campaign.attempt(family, fault, phase)
         case = f"{fault.name} in {phase.name} under {family}"
         tally.attempt(f"{case}: {'; '.join(wrong)}" if wrong else "")
         tally.count(family)
-        slowest = max(slowest, seconds - WATCHDOG * fault.hangs)
-    tally.count("ms until the slowest end", round(1e3 * slowest))
+        tally.count("late on a busy machine", late > 0 and not wrong)
     return tally
