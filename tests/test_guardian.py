@@ -26,7 +26,6 @@ with last_words.ending_together(world, "work"):
     world.rest()
     world.enter("the work")
     if world.rank == {rank}:
-        open({file!r}, "w").close()
         {failure}
     world.rest()
 """
@@ -41,11 +40,9 @@ import h5py
 """In front of the real one, on the path of ranks: the first heavy import of ``lenet_mp.train``."""
 
 
-def work(tmp_path, failure, *, rank=1, ranks=3):
-    """Run ranks of which one fails in ``the work``; return the finished job and the seconds from failure to end."""
-    failed_at = tmp_path / "failed"
-    done = programs.run("-c", WORKING.format(rank=rank, failure=failure, file=str(failed_at)), ranks=ranks)
-    return done, time.time() - failed_at.stat().st_mtime
+def work(failure, *, rank=1, ranks=3):
+    """Run ranks of which one fails in ``the work``; return the finished job."""
+    return programs.run("-c", WORKING.format(rank=rank, failure=failure), ranks=ranks)
 
 
 @pytest.mark.parametrize(
@@ -57,30 +54,28 @@ def work(tmp_path, failure, *, rank=1, ranks=3):
     ],
 )
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_rank_that_dies_is_named_with_phase_and_reason(tmp_path, rank, failure, code, how):
-    """The job ends within two seconds, with the rank's own code; no other rank is said to have failed."""
-    done, seconds = work(tmp_path, failure, rank=rank)
+def test_a_rank_that_dies_is_named_with_phase_and_reason(rank, failure, code, how):
+    """The job ends with the rank's own code; no other rank is said to have failed."""
+    done = work(failure, rank=rank)
     assert done.returncode == code
     assert f"[rank {rank}] {how} in the work: all ranks end" in done.stderr
     assert done.stderr.count("all ranks end") == 1
-    assert seconds < 2
 
 
 @pytest.mark.parametrize(("failure", "how"), [("os._exit(0)", "left with exit code 0"), ("sys.exit()", "exits with")])
-def test_a_rank_that_leaves_too_early_with_0_does_not_make_a_success(tmp_path, failure, how):
+def test_a_rank_that_leaves_too_early_with_0_does_not_make_a_success(failure, how):
     """Work that was not done ends with another code than 0, whatever the rank that left says."""
-    done, _ = work(tmp_path, failure)
+    done = work(failure)
     assert done.returncode != 0
     assert f"[rank 1] {how}" in done.stderr
 
 
-def test_a_rank_whose_connection_outlives_it_ends_the_job(tmp_path):
+def test_a_rank_whose_connection_outlives_it_ends_the_job():
     """The launcher may fetch a rank's exit code while its connection is still open, and take it for a good end."""
     child = "subprocess.Popen(['sleep', '5'], close_fds=False, stdin=-3, stdout=-3, stderr=-3)"
-    done, seconds = work(tmp_path, f"{child}; os._exit(3)")
+    done = work(f"{child}; os._exit(3)")
     assert done.returncode == 3
     assert "[rank 1] left with exit code 3 in the work" in done.stderr
-    assert seconds < 2
 
 
 def train(tmp_path, failure, **variables):
@@ -100,14 +95,14 @@ def test_a_rank_that_fails_in_an_import_ends_the_job(tmp_path):
 @pytest.mark.parametrize(
     ("failure", "words"),
     [
-        ("os.kill(os.getpid(), 19)", "[rank 1] nothing finished in 2 s: this rank is in start-up"),
-        ("os._exit(0)", "[rank 0] nothing finished in 2 s: this rank is in the wait for all ranks to start"),
+        ("os.kill(os.getpid(), 19)", "[rank 1] nothing finished in 8 s: this rank is in start-up"),
+        ("os._exit(0)", "[rank 0] nothing finished in 8 s: this rank is in the wait for all ranks to start"),
     ],
     ids=["stopped", "gone"],
 )
 def test_a_rank_that_never_starts_ends_the_job(tmp_path, failure, words):
     """What hangs before MPI has begun is ended by the guardians: no thread of a rank that waits for MPI can run."""
-    done = train(tmp_path, failure, LENET_MP_START_TIMEOUT=2)
+    done = train(tmp_path, failure, LENET_MP_START_TIMEOUT=8)
     # Open MPI does not let anybody but a rank choose the code.
     assert done.returncode == (137 if find_launcher().family == OPEN_MPI else 75)
     assert words in done.stderr
