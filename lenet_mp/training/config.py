@@ -77,8 +77,8 @@ class Config:
 
 
 _MODERN = {
-    "batch_size": 50,
-    "lr": "0.05",
+    "batch_size": 32,
+    "lr": "0.08",
     "lr_scale": "mean",
     "schedule": "cosine",
     "warmup": 0.5,
