@@ -51,8 +51,11 @@ def shared_memory(pids: list[int]) -> set[Path]:
             text = (PROC / str(pid) / "maps").read_text(errors="replace")
             found |= {Path(name) for name in re.findall(r"/dev/shm/\S+", text)}  # noqa: S108 - who uses them
         with contextlib.suppress(OSError):
-            links = [os.readlink(link) for link in (PROC / str(pid) / "fd").iterdir()]  # noqa: PTH115 - no file need exist
-            found |= {Path(link) for link in links if link.startswith("/dev/shm/")}  # noqa: S108 - as above
+            for link in list((PROC / str(pid) / "fd").iterdir()):
+                with contextlib.suppress(OSError):  # closed meanwhile
+                    target = os.readlink(link).removesuffix(" (deleted)")  # noqa: PTH115 - no file need exist
+                    if target.startswith("/dev/shm/"):  # noqa: S108 - as above
+                        found.add(Path(target))
     return found
 
 
