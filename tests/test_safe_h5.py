@@ -62,6 +62,17 @@ def test_attributes_are_not_believed(tmp_path, value):
         shards.open_dataset(tmp_path)
 
 
+def test_an_attribute_that_fills_the_memory(tmp_path):
+    """HDF5 reads an attribute as a whole to tell its shape: one that is larger than any shard's facts is refused."""
+    with h5py.File(tmp_path / "0.h5", "w", libver="latest") as file:
+        file["jpeg_train"] = np.zeros(100, np.uint8)
+        file["offset_train"] = np.arange(5) * 25
+        file["label_train"] = LABELS
+        file.attrs["image_shape"] = np.zeros(30_000_000, np.int64)
+    with pytest.raises(DataError, match=r"0\.h5: damaged or not an H5 file"):
+        shards.open_dataset(tmp_path)
+
+
 def test_a_labels_link_is_refused_too(tmp_path):
     """The guard holds for every dataset, not for images alone."""
     with h5py.File(tmp_path / "0.h5", "w") as file:

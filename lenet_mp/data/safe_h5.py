@@ -52,14 +52,14 @@ def safe_open(path: Path) -> Iterator[h5py.File]:
         # Without locks: nobody writes a finished shard, and NFS and Lustre often refuse to lock.
         with h5py.File(path, "r", locking=False) as file:
             yield file
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError) as error:
         if isinstance(error, LenetError):
             raise
         if f"errno = {errno.EIO}," in str(error):
             raise OutputError(f"{path}: cannot be read ({os.strerror(errno.EIO)}); check the disk") from error
         if "unable to lock file" in str(error):  # the variable has the last word, whatever was asked for above
             raise OutputError(f"{path}: cannot be locked; unset HDF5_USE_FILE_LOCKING, no lock is needed") from error
-        reason = str(error).splitlines()[0][:200]
+        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
         raise DataError(
             f"{path}: damaged or not an H5 file ({reason}); copy it again or prepare the data set again"
         ) from error

@@ -32,7 +32,7 @@ SUFFIXES = {"train": "train", "validation": "val", "test": "test"}
 
 _IMAGE_AXES = 4  # N, H, W, C
 _CHANNELS = (1, 3)
-_MOST_MEMORY = 1 << 30
+_MOST_MEMORY = 160 << 20
 """For opening a file: its labels are the largest thing in it that is read then."""
 _LARGEST_EXPANSION = 2000  # of JPEG: an even grey image
 
