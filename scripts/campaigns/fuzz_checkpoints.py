@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from campaigns.tally import Tally
 
-SMALL, FULL = 20_000, 2_000_000
+SMALL, FULL = 10_000, 2_000_000
 
 LAYERS = [{"kind": "conv", "channels": 2, "kernel": 3}, {"kind": "relu"}, {"kind": "dense"}]
 DICTIONARY = [

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from lenet_mp.data.samples import Collection
 
-SMALL, FULL = 20_000, 2_000_000
+SMALL, FULL = 10_000, 2_000_000
 
 FILES = (
     b"a/1.jpg 0\na/2 b.jpg 1\n# comment\n\nb/3.png 2\nb/4.png 1\n",

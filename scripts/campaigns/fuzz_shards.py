@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from campaigns.tally import Tally
 
-SMALL, FULL = 2_000, 200_000
+SMALL, FULL = 1_000, 200_000
 
 TYPES = ("u1", "i1", ">u2", "<i4", ">i8", "f4", "S3", "b1", "c8", "V5")
 SHAPES = (

@@ -22,17 +22,16 @@ from campaigns.hostile_driver import END, MARK
 from campaigns.tally import Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-SMALL, FULL = 24, 1000
+SMALL, FULL = 12, 1000
 SECONDS, MEGABYTES = 1.0, 200.0
 BAD_DATA = 3
 ONE_GOOD = "a good image"
 CALLS = "open,openat,openat2,creat,execve,execveat,socket,connect,bind"
 CHECKOUT = Path(__file__).resolve().parents[2]
 SYSTEM = (
-    "/usr/", "/lib/", "/lib64/", "/proc/", "/sys/", "/dev/null/", "/dev/zero/", "/dev/urandom/",
-    "/etc/ld.so.", "/etc/localtime/", "/etc/locale.alias/",
+    "/usr/", "/lib/", "/lib64/", "/proc/", "/sys/", "/dev/null/", "/dev/zero/", "/dev/urandom/", "/etc/ld.so.",
 )  # fmt: skip
 """Where the interpreter and its libraries look."""
 WRITING = ("O_WRONLY", "O_RDWR", "O_CREAT", "O_TRUNC")
@@ -62,11 +61,12 @@ def run(size: int, seed: int, folder: Path) -> Tally:
     slow = [n for n, found in enumerate(traced.outcomes) if not _cheap(found, good)]
     # strace stops a process at every call: what seems slow gets another go without it.
     again = dict(zip(slow, _drive([jobs[n] for n in slow], folder / "again", strace=None).outcomes, strict=True))
+    usual = set(_opened(jobs[0], traced.calls.get(0, [])))
     for number, job in enumerate(jobs):
         found = traced.outcomes[number]
         said = (folder / "traced" / f"{number}.2").read_text(errors="replace")
         wrong = _wrong(job, found, said) or _dear(again.get(number, found), good)
-        wrong = wrong or _strays(job, traced.calls.get(number, []))
+        wrong = wrong or _strays(job, traced.calls.get(number, []), usual)
         if job.name != ONE_GOOD or wrong:
             tally.attempt(f"{job.name}: {wrong}" if wrong else "")
     for what in ("seconds", "MB"):
@@ -160,26 +160,28 @@ def _dear(found: dict[str, Any], good: dict[str, Any]) -> str:
     return ""
 
 
-def _strays(job: Job, calls: Sequence[str]) -> str:
-    """The first call that leads out of the given folder."""
-    inside = f"{job.folder}/"
+def _strays(job: Job, calls: Sequence[str], usual: set[tuple[str, bool, str]]) -> str:
+    """The first call that leads out of the given folder; ``usual`` is what reading a good image opens outside."""
     own = (*SYSTEM, *(f"{Path(place).resolve()}/" for place in (sys.prefix, sys.base_prefix, CHECKOUT / "lenet_mp")))
+    known = {place for place, writes, _ in usual if not writes}
+    for place, writes, line in _opened(job, calls):
+        if writes or not (place in known or place.startswith(own)):
+            return f"outside: {line}"
     for line in calls:
-        if _SOCKET.match(line):
-            return f"a socket: {line}"
         match = _CALL.match(line)
-        if not match:
-            continue
-        name, path, rest = match.groups()
-        if name.startswith("execve"):
-            if Path(path) != Path(sys.executable):
-                return f"a program: {line}"
+        if _SOCKET.match(line) or (match and match[1].startswith("execve") and Path(match[2]) != Path(sys.executable)):
+            return f"a program or a socket: {line}"
+    return ""
+
+
+def _opened(job: Job, calls: Sequence[str]) -> Iterator[tuple[str, bool, str]]:
+    """Yield every place outside of the given folder that was opened, whether for writing, and the call."""
+    for line in calls:
+        match = _CALL.match(line)
+        if not match or ("open" not in match[1] and match[1] != "creat"):
             continue
         opened = _OPENED.search(line)
-        for place in (path, opened[1] if opened else path):
+        for place in (match[2], opened[1] if opened else match[2]):
             real = f"{os.path.normpath(job.folder / place)}/"
-            writes = any(flag in rest for flag in WRITING) and real != "/dev/null/"
-            fine = real.startswith(inside) or (not writes and (real.startswith(own) or real == f"{CHECKOUT}/"))
-            if not fine:
-                return f"outside: {line}"
-    return ""
+            if not real.startswith(f"{job.folder}/"):
+                yield real, real != "/dev/null/" and any(flag in match[3] for flag in WRITING), line
