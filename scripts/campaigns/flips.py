@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from campaigns.tally import Tally
 
-SMALL, FULL = 300, 20_000
+SMALL, FULL = 150, 20_000
 
 
 def run(size: int, seed: int, folder: Path) -> Tally:
