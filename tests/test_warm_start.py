@@ -202,3 +202,14 @@ def test_a_flipped_bit_in_an_export_is_found(trained, tmp_path, kind):
         path.write_bytes(bad)
         with pytest.raises(CheckpointError, match=r"Bad CRC-32|its SHA-256 does not fit"):
             warm_start.read(path)
+
+
+def test_a_flipped_bit_in_the_directory_of_an_export_is_found(trained, tmp_path):
+    """A bit that makes another name of an array's in the directory of an .npz file loses no layer silently."""
+    path = tmp_path / "model.npz"
+    exporters.EXPORTERS["npz"](checkpoint.load(trained.run / "best.ckpt"), path)
+    bad = bytearray(path.read_bytes())
+    bad[bad.rindex(b"C1.weight") + 5] ^= 1
+    path.write_bytes(bad)
+    with pytest.raises(CheckpointError, match="cannot read weights from .*differ"):
+        warm_start.read(path)

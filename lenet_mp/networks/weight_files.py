@@ -51,8 +51,9 @@ def read_npz(path: Path) -> Contents:
                 raise CheckpointError(f"{path} unpacks to {unpacked:,} bytes: is it another file?")
             if len(entries) < len(archive.infolist()):
                 raise CheckpointError(f"{path} holds an array twice: use another file")
-            wanted = [name for name in entries if _is_weight(name) or name in FACTS]
-            found = {name: _array(archive.read(entries[name])) for name in wanted}
+            # All are read, and so checked: a flipped bit in a name would make another thing of a weight.
+            members = {name: archive.read(entry) for name, entry in entries.items()}
+            found = {name: _array(data) for name, data in members.items() if _is_weight(name) or name in FACTS}
     except (OSError, ValueError, TypeError, RuntimeError, EOFError, zlib.error, zipfile.BadZipFile) as error:
         if isinstance(error, CheckpointError):
             raise
