@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lenet_mp.errors import CheckpointError, OutputError
+from lenet_mp.errors import CheckpointError, DivergenceError, OutputError
 from lenet_mp.networks.model_files import from_document
 from lenet_mp.training import checkpoint, checkpoint_document
 from lenet_mp.training.checkpoint import DIGEST, HEADER, MAGIC, Checkpoint
@@ -47,6 +47,20 @@ def rewritten(data, change):
     text = json.dumps(document).encode()
     body = HEADER.pack(MAGIC, len(text)) + text + data[HEADER.size + length : -DIGEST]
     return body + hashlib.sha256(body).digest()
+
+
+@pytest.mark.parametrize("name", ["parameters", "velocity"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_is_not_saved(tmp_path, name, value):
+    """Values that came to be between a step's check and the saving do not take the place of the last good file."""
+    path = tmp_path / "a.ckpt"
+    checkpoint.save(make(), path)
+    before = path.read_bytes()
+    spoilt = make()
+    spoilt.arrays[name][3] = value
+    with pytest.raises(DivergenceError, match=f"{name} are finite after 1 epochs and 7 steps: nothing is saved"):
+        checkpoint.save(spoilt, path)
+    assert path.read_bytes() == before
 
 
 def test_everything_comes_back(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 
 import numpy as np
@@ -148,8 +149,11 @@ def test_missing_split_and_missing_data_say_what_to_do(trained, tmp_path, capsys
 def test_diverged_weights_are_not_evaluated(trained, tmp_path, capsys):
     """Weights that are not finite are no checkpoint; finite ones that give no finite logits are told as diverged."""
     state = checkpoint.load(trained.run / "best.ckpt")
-    for value, code, complaint in ((np.nan, 4, "not all of its weights are finite"), (3e38, 76, "diverged")):
-        state.arrays["parameters"] = np.full_like(state.parameters, value)
-        checkpoint.save(state, tmp_path / "bad.ckpt")
+    state.arrays["parameters"] = np.full_like(state.parameters, 3e38)
+    diverged = checkpoint.to_bytes(state)
+    body = diverged[: -checkpoint.DIGEST].replace(np.float32(3e38).tobytes(), np.float32(np.nan).tobytes())
+    spoilt = body + hashlib.sha256(body).digest()
+    for content, code, complaint in ((spoilt, 4, "not all of its weights are finite"), (diverged, 76, "diverged")):
+        (tmp_path / "bad.ckpt").write_bytes(content)
         assert evaluate.main([str(tmp_path / "bad.ckpt")]) == code
         assert complaint in capsys.readouterr().err

@@ -242,18 +242,20 @@ def test_one_hanging_rank_ends_the_job(place, tmp_path, failure, text):
     assert 2.5 < elapsed < 3 + 1
 
 
-@pytest.mark.parametrize(("rank", "state", "name"), [
-    (0, "parameters", "C1.weight"), (1, "parameters", "C1.weight"), (1, "velocity", "the momentum of C1.weight"),
+@pytest.mark.parametrize(("rank", "state", "name", "steps"), [
+    (0, "parameters", "C1.weight", 1), (1, "parameters", "C1.weight", 99),
+    (1, "velocity", "the momentum of C1.weight", 1),
 ])  # fmt: skip
-def test_a_flipped_bit_is_found(place, tmp_path, rank, state, name):
-    """With --check-ranks weights or momentum that differ on one rank are found, and the array named."""
+def test_a_flipped_bit_is_found(place, tmp_path, rank, state, name, steps):
+    """With --check-ranks, weights or momentum that differ on a rank are found, at the end of an epoch at the latest."""
     script = tmp_path / "flip.py"
     flip = f"self.{state}.view('u4')[5] ^= {1 << 30 if state == 'parameters' else 1 << 8}"
     script.write_text(FAILING.format(rank=rank, file=str(tmp_path / "failed"), failure=flip))
-    more = ("--out", tmp_path / "run", "--check-ranks", "1", "--lr", "1e-7")
+    more = ("--out", tmp_path / "run", "--check-ranks", steps, "--lr", "1e-7")
     done = programs.run(script, *options(place), *more, ranks=2)
     assert done.returncode == 75
     assert f"rank 1 holds other weights than rank 0, in {name}" in done.stderr
+    assert not list(tmp_path.rglob("*.ckpt"))
 
 
 def test_ranks_at_different_steps_are_found(place, tmp_path):

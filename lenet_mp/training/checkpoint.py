@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lenet_mp import files
-from lenet_mp.errors import CheckpointError, UsageError
+from lenet_mp.errors import CheckpointError, DivergenceError, UsageError
 from lenet_mp.networks import model_files
 from lenet_mp.networks.network import Network, compile_network
 from lenet_mp.training import checkpoint_document
@@ -95,7 +95,13 @@ class Checkpoint:
 
 
 def to_bytes(checkpoint: Checkpoint) -> bytes:
-    """Return the file's content."""
+    """Return the file's content; ``DivergenceError`` where a value is not finite, as no reader would take it."""
+    for name, array in checkpoint.arrays.items():
+        if not np.isfinite(array).all():
+            raise DivergenceError(
+                f"not all {name} are finite after {checkpoint.epoch} epochs and {checkpoint.step} steps: nothing "
+                "is saved; resume from the last checkpoint"
+            )
     arrays = {name: np.ascontiguousarray(a, a.dtype.newbyteorder("<")) for name, a in checkpoint.arrays.items()}
     document = {
         "version": checkpoint_document.VERSION,
@@ -119,7 +125,7 @@ def to_bytes(checkpoint: Checkpoint) -> bytes:
 
 
 def save(checkpoint: Checkpoint, path: Path) -> None:
-    """Write ``path`` atomically; ``OutputError`` if that fails, with the previous file untouched."""
+    """Write ``path`` atomically; ``OutputError`` or ``DivergenceError`` leave the previous file untouched."""
     files.write_atomically(path, to_bytes(checkpoint))
 
 

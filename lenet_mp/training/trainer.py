@@ -150,7 +150,7 @@ class Trainer:
         stop : StopRequest, optional
             Any rank's; all stop after the same step.
         check_ranks : int
-            Compare the weights of all ranks every so many steps; 0 for never.
+            Compare the weights of all ranks every so many steps, and before an epoch's end is saved; 0 for never.
 
         Returns
         -------
@@ -219,6 +219,11 @@ class Trainer:
         self.epoch, self.step, self.history = saved.epoch, saved.step, list(saved.history)
 
     @property
+    def _number(self) -> int:
+        """Steps since the beginning of the run."""
+        return self.epoch * self.loader.steps + self.step
+
+    @property
     def _stale(self) -> bool:
         """Whether early stopping ends the run here."""
         return bool(self.config.patience) and epochs_without_gain(self.history) >= self.config.patience
@@ -246,7 +251,7 @@ class Trainer:
         samples_before = self.running.samples
         while self.step < self.loader.steps:
             requested = self._work(stop)
-            if check_ranks and self.step % check_ranks == 0:
+            if check_ranks and (self._number % check_ranks == 0 or self.step == self.loader.steps):
                 agreement.check_weights(self.comm, self._state())
             recorder.step_done(self)
             self.profile.lap("records")
@@ -271,7 +276,7 @@ class Trainer:
         """One step: gradients of all ranks, then the same update on each; return the summed stop requests."""
         epoch = self.epoch + 1
         where = f"epoch {epoch}, step {self.step + 1} of {self.loader.steps}"
-        number = self.epoch * self.loader.steps + self.step
+        number = self._number
         self._fetch_ahead(number)
         part = self._part(epoch, self.step)
         augment = Augment(self.augmentation, self.config.seed, epoch, part.samples)
