@@ -115,9 +115,9 @@ class Builder:
         table = self.isas[isa]
         own = [source for source in users if source not in self._all_isas]
         whole = bool(own) or not changed
-        entries = None if whole or changed == table else self._entries(changed)
         if changed and not own and table not in users:
             return False
+        entries = None if whole or changed == table else self._entries(changed)
         base = self._object(table, "base", None)
         linked = {s: self._object(s, "base", None) for s in self.includes if s not in self._all_isas}
         mutant, differs = base, not changed
