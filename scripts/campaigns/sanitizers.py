@@ -1,0 +1,98 @@
+"""Run random networks under AddressSanitizer and UndefinedBehaviorSanitizer, and compare instruction sets meanwhile.
+
+The core is compiled with gcc's sanitizers for each instruction set of this CPU (for the fastest alone where fewer than
+200 networks are wanted: compiling takes longer than that). A network (random_plans.py) is an attempt: no sanitizer may
+report anything, and all builds, with and without sanitizers, must give the same bits. First a caller's two mistakes,
+images that are too short and an odd address, must be reported, in the core's own code: else nothing is shown. Data
+races, and a race that is planted, are the part of ``scripts/sanitize thread planted``, which runs too where clang is.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from campaigns.c_builds import Builder
+from campaigns.tally import Tally
+
+SMALL, FULL = 60, 20_000
+CHECKOUT = Path(__file__).resolve().parents[2]
+DRIVER = Path(__file__).with_name("random_plans.py")
+FLAGS = ("-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined")
+WORTH_ALL = 200
+CHUNK = 500
+REPORTS = {"bounds": "ERROR: AddressSanitizer:", "undefined": "runtime error:"}
+TIME_LIMIT = 3600
+Ended = subprocess.CompletedProcess[str]
+
+
+def run(size: int, seed: int, folder: Path) -> Tally:
+    """Try ``size`` networks."""
+    tally = Tally()
+    preloaded = runtimes()
+    if not preloaded:
+        tally.skipped = "gcc with libasan and libubsan is not here"
+        return tally
+    builder = Builder(CHECKOUT / "csrc", folder, FLAGS)
+    isas = list(builder.isas) if size >= WORTH_ALL else list(builder.isas)[-1:]
+    modules = {isa: folder / f"{isa}.so" for isa in isas}
+    for isa, module in modules.items():
+        builder.build(module, isa)
+    for bug, report in REPORTS.items():
+        done = drive(modules[isas[-1]], isas[-1], seed, 0, 20, preloaded, bug)
+        if report not in done.stderr or "csrc/" not in done.stderr:
+            tally.attempt(f"planted: {bug} was not reported: {done.stderr[-300:]}")
+        tally.count("planted mistakes found", report in done.stderr)
+    if shutil.which("clang") and size >= WORTH_ALL:
+        command, python = [CHECKOUT / "scripts" / "sanitize", "thread", "planted"], {"PYTHON": sys.executable}
+        done = subprocess.run(command, env=os.environ | python, capture_output=True, text=True, check=False)
+        tally.attempt(f"threads: {done.stdout[-300:]} {done.stderr[-500:]}" if done.returncode else "")
+        tally.count("thread sanitizer", 1)
+    for first in range(0, size, CHUNK):
+        count = min(CHUNK, size - first)
+        expected = drive(None, isas[-1], seed, first, count, [])
+        if expected.returncode:
+            tally.attempt(f"networks {first} ...: {expected.stderr[-300:]}")
+            continue
+        failures: dict[int, str] = {}
+        for isa, module in modules.items():
+            compare(drive(module, isa, seed, first, count, preloaded), expected, first, isa, failures)
+        for number in range(first, first + count):
+            tally.attempt(failures.get(number, ""))
+    tally.count("builds", len(modules))
+    return tally
+
+
+def runtimes() -> list[str]:
+    """Return the libraries of gcc's sanitizers, which Python must load first; nothing where one is missing."""
+    if not shutil.which("gcc"):
+        return []
+    asks = [["gcc", f"-print-file-name=lib{name}.so"] for name in ("asan", "ubsan")]
+    paths = [subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip() for ask in asks]
+    return paths if all(Path(path).is_absolute() for path in paths) else []
+
+
+def drive(
+    module: Path | None, isa: str, seed: int, first: int, count: int, preloaded: list[str], bug: str = ""
+) -> Ended:
+    """Run random networks in a process of their own; module None is the installed core."""
+    variables = os.environ | {
+        "LENET_MP_ISA": isa, "PYTHONPATH": str(CHECKOUT), "OPENBLAS_NUM_THREADS": "1", "PYTHONMALLOC": "malloc",
+        "ASAN_OPTIONS": "detect_leaks=0", "UBSAN_OPTIONS": "print_stacktrace=1", "LD_PRELOAD": " ".join(preloaded),
+    }  # fmt: skip
+    command = [sys.executable, DRIVER, module or "-", isa, seed, first, count, *([bug] if bug else [])]
+    words = [*map(str, command)]
+    return subprocess.run(words, env=variables, capture_output=True, text=True, timeout=TIME_LIMIT, check=False)
+
+
+def compare(done: Ended, expected: Ended, first: int, isa: str, failures: dict[int, str]) -> None:
+    """Note which networks gave other results than expected, and the one in which a sanitizer ended the process."""
+    lines, wanted = done.stdout.splitlines(), expected.stdout.splitlines()
+    for line, other in zip(lines, wanted, strict=False):
+        if line != other:
+            failures.setdefault(int(line.split()[0]), f"network {line.split()[0]}: other bits on {isa}")
+    if len(lines) < len(wanted):
+        failures.setdefault(first + len(lines), f"network {first + len(lines)} on {isa}: {done.stderr[:600]}")
