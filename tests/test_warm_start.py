@@ -211,5 +211,5 @@ def test_a_flipped_bit_in_the_directory_of_an_export_is_found(trained, tmp_path)
     bad = bytearray(path.read_bytes())
     bad[bad.rindex(b"C1.weight") + 5] ^= 1
     path.write_bytes(bad)
-    with pytest.raises(CheckpointError, match="cannot read weights from .*differ"):
+    with pytest.raises(CheckpointError, match=r"cannot read weights from .*differ"):
         warm_start.read(path)

@@ -51,6 +51,9 @@ def read_npz(path: Path) -> Contents:
                 raise CheckpointError(f"{path} unpacks to {unpacked:,} bytes: is it another file?")
             if len(entries) < len(archive.infolist()):
                 raise CheckpointError(f"{path} holds an array twice: use another file")
+            # NumPy writes no comments: where one is, its damaged length has swallowed the entries behind it.
+            if any(entry.comment for entry in entries.values()):
+                raise CheckpointError(f"{path} is damaged (a comment in its directory): export it again")
             # All are read, and so checked: a flipped bit in a name would make another thing of a weight.
             members = {name: archive.read(entry) for name, entry in entries.items()}
             found = {name: _array(data) for name, data in members.items() if _is_weight(name) or name in FACTS}
