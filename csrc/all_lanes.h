@@ -1,9 +1,13 @@
 /* all_lanes.h - every operation once, in the instruction set of the including file, and the table of them. */
 #include "lanes.h"
+#include "pairs.h"
 
 #include "activation.h"
 #include "pixels.h"
 #include "conv.h"
+#include "pairs_forward.h"
+#include "pairs_input.h"
+#include "pairs_weight.h"
 #include "conv_bias.h"
 #include "conv_forward.h"
 #include "conv_input.h"

@@ -37,8 +37,13 @@ int32_t open_bench(struct bench *b, const struct lenet_layer *layer, int32_t isa
     b->dy = new_tensor(layer->out_height, layer->out_width, layer->out_channels, 0, lanes);
     b->work.rows = malloc((size_t)layer->kernel_height * sizeof(void *));
     b->work.lanes = allocate(layer_lanes(layer, lanes));
-    b->sums = allocate(layer_parameters(layer) * (size_t)parts);
-    return b->x.data && b->dx.data && b->y.data && b->dy.data && b->work.rows && b->work.lanes && b->sums ? 0 : -1;
+    b->work.weights = allocate(layer_transformed(layer));
+    b->sums = allocate(layer_sums(layer) * (size_t)parts);
+    b->gradient = allocate(layer_parameters(layer));
+    return b->x.data && b->dx.data && b->y.data && b->dy.data && b->work.rows && b->work.lanes && b->work.weights &&
+                   b->sums && b->gradient
+               ? 0
+               : -1;
 }
 
 void close_bench(struct bench *b)
@@ -49,7 +54,9 @@ void close_bench(struct bench *b)
     free(b->dy.data);
     free((void *)b->work.rows);
     free(b->work.lanes);
+    free(b->work.weights);
     free(b->sums);
+    free(b->gradient);
 }
 
 #define PEAK_SECONDS 5e-3
@@ -79,7 +86,7 @@ static void one_pass(struct bench *b, const struct lenet_layer *layer, const flo
     if (pass == LENET_PASS_FORWARD)
         layer_forward(b->k, layer, &b->y, &b->x, parameters, &b->work);
     else if (pass == LENET_PASS_INPUT)
-        layer_backward_input(b->k, layer, &b->dx, &b->dy, &b->x, &b->y, parameters);
+        layer_backward_input(b->k, layer, &b->dx, &b->dy, &b->x, &b->y, parameters, &b->work);
     else
         layer_backward_parameters(b->k, layer, b->sums, &b->dy, &b->x, 1, &b->work);
 }

@@ -8,7 +8,8 @@ struct bench {
     const struct lane_kernels *k;
     struct tensor x, y, dx, dy;
     struct workspace work;
-    float *sums;  /* of each part of a group */
+    float *sums;      /* of each part of a group */
+    float *gradient;  /* of the group */
 };
 
 /* 64-byte aligned, zero; NULL where memory is short. */

@@ -28,7 +28,8 @@
  * latency (two units of four cycles: eight). It changes no chain, so the bits are the naive loop's.
  *
  * Instances. conv_shapes.inc lists shapes whose sizes are constants in code of their own; INSTANCE(shape) below
- * finds it. All others take the same source with sizes from the layer.
+ * finds it. All others take the same source with sizes from the layer. Instances whose windows overlap take fewer
+ * multiplications than the sums above say (pairs.h); their weights and the gradients of these are then in another order and number.
  */
 
 /* Chains of a block: with their operands they fill the registers. */

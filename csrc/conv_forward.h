@@ -84,11 +84,23 @@ INLINE void forward_row(float *y, const void *const *rows, const float *weight, 
 }
 
 #define FORWARD_INSTANCE(NAME, K, S, I, O, BYTES) \
+    PAIRS_FUNCTION(NAME##_full_k##K##s##S##_i##I##o##O, CHAINS / block_channels(O), 1, K, S, I, O, BYTES) \
+    PAIRS_FUNCTION(NAME##_four_k##K##s##S##_i##I##o##O, (CHAINS / block_channels(O) > 4 ? 4 : 1), 1, K, S, I, O, BYTES) \
+    PAIRS_FUNCTION(NAME##_two_k##K##s##S##_i##I##o##O, 2, 1, K, S, I, O, BYTES) \
+    PAIRS_FUNCTION(NAME##_one_k##K##s##S##_i##I##o##O, 1, 1, K, S, I, O, BYTES) \
+    PAIRS_FUNCTION(NAME##_half_k##K##s##S##_i##I##o##O, 1, 0, K, S, I, O, BYTES) \
     static void NAME##_k##K##s##S##_i##I##o##O(float *y, const void *const *rows, const float *weight, \
                                                const float *bias, size_t width) \
     { \
-        forward_row(y, rows, weight, bias, width, conv_shape(K, S, I, O), CHAINS / block_channels(O), \
-                    block_channels(O), BYTES); \
+        const struct conv_shape s = conv_shape(K, S, I, O); \
+        const int Q = block_channels(O), P = CHAINS / Q; \
+        const struct pairs_functions pairs = { \
+            NAME##_full_k##K##s##S##_i##I##o##O, NAME##_four_k##K##s##S##_i##I##o##O, NAME##_two_k##K##s##S##_i##I##o##O, \
+            NAME##_one_k##K##s##S##_i##I##o##O, NAME##_half_k##K##s##S##_i##I##o##O}; \
+        if (find_pattern(K, S, I)) \
+            pairs_row(y, rows, weight, bias, width, pairs, s, P, BYTES); \
+        else \
+            forward_row(y, rows, weight, bias, width, s, P, Q, BYTES); \
     }
 #define CONV_SHAPE(K, S, I, O) FORWARD_INSTANCE(conv_forward_row, K, S, I, O, 0)
 #include "conv_shapes.inc"
@@ -98,7 +110,7 @@ INLINE void forward_row(float *y, const void *const *rows, const float *weight, 
 #include "conv_shapes.inc"
 #undef CONV_SHAPE
 
-/* One output row: y is (out_width, C_out) vectors. rows are of floats. */
+/* One output row: y is (out_width, C_out) vectors. rows are of floats; weight is as transform_weights leaves it. */
 static void conv_forward_row(float *y, const void *const *rows, const float *weight, const float *bias,
                              const struct lenet_layer *layer)
 {

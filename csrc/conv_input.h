@@ -8,10 +8,6 @@
  * near its ends, pixels go one at a time. Each chain runs over kh, kw, co upwards, starting from 0.
  */
 
-struct range {
-    size_t first, end;
-};
-
 /* The j of position m * s + c that meet outputs 0 ... outputs - 1 by a kernel position below `kernel`. */
 INLINE struct range meeting(size_t m, size_t c, size_t kernel, size_t stride, size_t outputs)
 {
@@ -73,63 +69,96 @@ INLINE void input_pixels(float *dx, const float *dy, size_t dy_pitch, const floa
     }
 }
 
+/* As many pairs from pixel m of a phase on as fit, all of whose kernel columns meet outputs; returns the next pixel. */
+INLINE size_t input_pairs(float *dx_row, const float *dy_row, size_t dy_pitch, const float *paired, size_t kh, size_t c,
+                          struct range down, size_t m, size_t end, size_t taps, size_t padding,
+                          const struct input_pairs pairs, const struct conv_shape s, const int P)
+{
+#define PAIRS(function) \
+    function(dx_row + (m * s.stride + c - padding) * s.channels * LANES, dy_row + (m + 1 - taps) * s.out_channels * LANES, \
+             dy_pitch, paired, kh, down)
+    for (; m + 2 * (size_t)P <= end; m += 2 * (size_t)P)
+        PAIRS(pairs.full);
+    for (; P > 2 && m + 4 <= end; m += 4)
+        PAIRS(pairs.two);
+    for (; m + 2 <= end; m += 2)
+        PAIRS(pairs.one);
+#undef PAIRS
+    return m;
+}
+
 /* The pixels of one row and one phase: columns c - padding, stride further, ... of dx_row. */
-INLINE void input_phase(float *dx_row, const struct tensor *dy, const float *dy_row, const float *weight, size_t kh,
-                        size_t c, struct range down, size_t width, size_t padding, const struct conv_shape s,
-                        const int P, const int Q)
+INLINE void input_phase(float *dx_row, const struct tensor *dy, const float *dy_row, const float *weight,
+                        const float *paired, size_t kh, size_t c, struct range down, size_t width, size_t padding,
+                        const struct input_pairs pairs, const struct conv_shape s, const int P, const int Q)
 {
     const size_t pitch = tensor_pitch(dy), outputs = (size_t)dy->width, step = s.out_channels * LANES;
     const size_t all = c < s.kernel_width ? (s.kernel_width - c + s.stride - 1) / s.stride : 0;
+    const size_t most = (s.kernel_width + s.stride - 1) / s.stride;
+    const size_t pixels = width + padding > c ? (width + padding - c + s.stride - 1) / s.stride : 0;
+    const size_t end = pixels < outputs ? pixels : outputs;  /* of those that can meet all their kernel columns */
     size_t m = c < padding ? (padding - c + s.stride - 1) / s.stride : 0;
-    while (m * s.stride + c < width + padding) {
+    while (m < pixels) {
+        if (pairs.full && all == most && m + 1 >= all && m + 2 <= end) {
+            m = input_pairs(dx_row, dy_row, pitch, paired, kh, c, down, m, end, all, padding, pairs, s, P);
+            continue;
+        }
         const struct range along = meeting(m, c, s.kernel_width, s.stride, outputs);
         float *to = dx_row + (m * s.stride + c - padding) * s.channels * LANES;
-        const float *from = dy_row + m * step;
-        const size_t last = (m + (size_t)P - 1) * s.stride + c;  /* the block's last pixel */
-        if (m + 1 >= all && m + (size_t)P <= outputs && last < width + padding) {
-            input_pixels(to, from, pitch, weight, kh, c, down, along, s, P, Q);
+        if (m + 1 >= all && m + (size_t)P <= end) {
+            input_pixels(to, dy_row + m * step, pitch, weight, kh, c, down, along, s, P, Q);
             m += (size_t)P;
         } else {
-            input_pixels(to, from, pitch, weight, kh, c, down, along, s, 1, Q);
+            input_pixels(to, dy_row + m * step, pitch, weight, kh, c, down, along, s, 1, Q);
             m++;
         }
     }
 }
 
-INLINE void input_rows(const struct tensor *dx, const struct tensor *dy, const float *weight, size_t padding,
-                       const struct conv_shape s, const int P, const int Q)
+/* paired: transform_input_weights' result, where there are pairs. */
+INLINE void input_rows(const struct tensor *dx, const struct tensor *dy, const float *weight, const float *paired,
+                       size_t padding, const struct input_pairs pairs, const struct conv_shape s, const int P, const int Q)
 {
+    const size_t phase = pairs.full ? paired_phase(s) : 0;
     for (size_t ih = 0; ih < (size_t)dx->height; ih++) {
         const size_t kh = (ih + padding) % s.stride, m = (ih + padding) / s.stride;
         const struct range down = meeting(m, kh, s.kernel_height, s.stride, (size_t)dy->height);
         const float *dy_row = dy->data + m * tensor_pitch(dy) * LANES;
         for (size_t c = 0; c < s.stride; c++)
-            input_phase(dx->data + tensor_at(dx, (int32_t)ih) * LANES, dy, dy_row, weight, kh, c, down,
-                        (size_t)dx->width, padding, s, P, Q);
+            input_phase(dx->data + tensor_at(dx, (int32_t)ih) * LANES, dy, dy_row, weight, paired + c * phase, kh, c, down,
+                        (size_t)dx->width, padding, pairs, s, P, Q);
     }
 }
 
 #define CONV_SHAPE(K, S, I, O) \
+    INPUT_PAIRS_FUNCTION(input_full_k##K##s##S##_i##I##o##O, CHAINS / block_channels(I), K, S, I, O) \
+    INPUT_PAIRS_FUNCTION(input_two_k##K##s##S##_i##I##o##O, 2, K, S, I, O) \
+    INPUT_PAIRS_FUNCTION(input_one_k##K##s##S##_i##I##o##O, 1, K, S, I, O) \
     static void conv_backward_input_k##K##s##S##_i##I##o##O(const struct tensor *dx, const struct tensor *dy, \
-                                                            const float *weight, size_t padding) \
+                                                            const float *weight, const float *paired, size_t padding) \
     { \
-        input_rows(dx, dy, weight, padding, conv_shape(K, S, I, O), CHAINS / block_channels(I), \
-                   block_channels(I)); \
+        const struct input_pairs pairs = {input_full_k##K##s##S##_i##I##o##O, input_two_k##K##s##S##_i##I##o##O, \
+                                          input_one_k##K##s##S##_i##I##o##O}; \
+        const struct input_pairs none = {NULL, NULL, NULL}; \
+        input_rows(dx, dy, weight, paired, padding, \
+                   find_pattern(input_taps(K, S), 1, O) && (I) % block_channels(I) == 0 ? pairs : none, \
+                   conv_shape(K, S, I, O), CHAINS / block_channels(I), block_channels(I)); \
     }
 #include "conv_shapes.inc"
 #undef CONV_SHAPE
 
-/* dy has no border. */
-static void conv_backward_input(const struct tensor *dx, const struct tensor *dy, const float *weight,
+/* dy has no border; paired is what transform_input_weights makes of the weights. */
+static void conv_backward_input(const struct tensor *dx, const struct tensor *dy, const float *weight, const float *paired,
                                 const struct lenet_layer *layer)
 {
     const size_t padding = (size_t)layer->padding;
+    const struct input_pairs none = {NULL, NULL, NULL};
 #define CONV_SHAPE(K, S, I, O) \
     if (has_shape(layer, K, S, I, O)) { \
-        conv_backward_input_k##K##s##S##_i##I##o##O(dx, dy, weight, padding); \
+        conv_backward_input_k##K##s##S##_i##I##o##O(dx, dy, weight, paired, padding); \
         return; \
     }
 #include "conv_shapes.inc"
 #undef CONV_SHAPE
-    input_rows(dx, dy, weight, padding, shape_of(layer), CHAINS / WIDEST, WIDEST);
+    input_rows(dx, dy, weight, paired, padding, none, shape_of(layer), CHAINS / WIDEST, WIDEST);
 }

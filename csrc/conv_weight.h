@@ -128,12 +128,19 @@ INLINE void weight_all(float *dweight, const struct tensor *dy, const struct ten
     static void conv_backward_weight_k##K##s##S##_i##I##o##O(float *dweight, const struct tensor *dy, \
                                                              const struct tensor *x) \
     { \
-        weight_all(dweight, dy, x, conv_shape(K, S, I, O), CHAINS / block_channels(O), block_channels(O)); \
+        const struct conv_shape s = conv_shape(K, S, I, O); \
+        const struct pattern *const pattern = find_pattern(K, S, I); \
+        const int Q = block_channels(O), T = CHAINS / Q; \
+        if (pattern) \
+            pairs_weight_all(dweight, dy, x, pattern, s, T, Q); \
+        else \
+            weight_all(dweight, dy, x, s, T, Q); \
     }
 #include "conv_shapes.inc"
 #undef CONV_SHAPE
 
-/* Adds to the per-lane gradients, (KH, KW, C_in, C_out) vectors. x is the padded input, dy has no border. */
+/* Adds to the per-lane gradients of the weights, as vectors in the order of transform_weights. x is the padded input, dy has no
+ * border. */
 static void conv_backward_weight(float *dweight, const struct tensor *dy, const struct tensor *x,
                                  const struct lenet_layer *layer)
 {
@@ -149,34 +156,39 @@ static void conv_backward_weight(float *dweight, const struct tensor *dy, const 
 
 #define CONV_SHAPE(K, S, I, O)
 #define FIRST_SHAPE(K, S, I, O) \
-    static void conv_backward_weight_pixels_k##K##s##S##_i##I##o##O(float *dweight, const float *dy, const int8_t *x, \
-                                                                    size_t columns) \
+    static void conv_backward_weight_pixels_k##K##s##S##_i##I##o##O(float *dweight, size_t kh, const float *dy, \
+                                                                    const int8_t *x, size_t columns) \
     { \
-        weight_tile(dweight, dy, x, columns, (K) * (I), conv_shape(K, S, I, O), CHAINS / block_channels(O), \
-                    block_channels(O), 1); \
+        const struct conv_shape s = conv_shape(K, S, I, O); \
+        const struct pattern *const pattern = find_pattern(K, S, I); \
+        const int Q = block_channels(O), T = CHAINS / Q; \
+        if (pattern) \
+            pairs_weight_strip(dweight, kh, dy, x, columns, pattern, s, T, Q); \
+        else \
+            weight_tile(dweight + kh * s.taps * s.out_channels * LANES, dy, x, columns, s.taps, s, T, Q, 1); \
     }
 #include "conv_shapes.inc"
 #undef CONV_SHAPE
 
-/* Adds `columns` pixels of one output row to one kernel row of the gradient, (KW, C_in, C_out) vectors. x are bytes. */
-static void conv_backward_weight_pixels(float *dweight, const float *dy, const int8_t *x, size_t columns,
+/* Adds `columns` pixels of one output row, from an even one on, to kernel row kh of the gradient. x are bytes. */
+static void conv_backward_weight_pixels(float *dweight, size_t kh, const float *dy, const int8_t *x, size_t columns,
                                         const struct lenet_layer *layer)
 {
 #define CONV_SHAPE(K, S, I, O)
 #define FIRST_SHAPE(K, S, I, O) \
     if (has_shape(layer, K, S, I, O)) { \
-        conv_backward_weight_pixels_k##K##s##S##_i##I##o##O(dweight, dy, x, columns); \
+        conv_backward_weight_pixels_k##K##s##S##_i##I##o##O(dweight, kh, dy, x, columns); \
         return; \
     }
 #include "conv_shapes.inc"
 #undef CONV_SHAPE
     const struct conv_shape s = shape_of(layer);
-    weight_tile(dweight, dy, x, columns, s.taps, s, CHAINS / WIDEST, WIDEST, 1);
+    weight_tile(dweight + kh * s.taps * s.out_channels * LANES, dy, x, columns, s.taps, s, CHAINS / WIDEST, WIDEST, 1);
 }
 
-/* Columns of a strip of the above whose bytes and gradients stay in the L1 cache. */
+/* Columns of a strip of the above whose bytes and gradients stay in the L1 cache; whole pairs. */
 static size_t conv_strip_columns(const struct lenet_layer *layer)
 {
     const size_t width = (size_t)layer->out_width, strips = strips_of(width, shape_of(layer), 1);
-    return (width + strips - 1) / strips;
+    return ((width + strips - 1) / strips + 1) / 2 * 2;
 }

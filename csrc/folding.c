@@ -15,6 +15,7 @@
  * Bytes are centred, so that offset is near 0 for pixels from -1 to 1 and no digits are lost by adding up its part separately.
  */
 #include "folding.h"
+#include "pairs.h"
 
 /* Kernel rows (or columns) first ... end - 1 that meet the image at output row `at`. */
 struct taps {
@@ -113,7 +114,8 @@ void fold_normalisation(struct lenet_plan *plan, const float *parameters)
     const size_t outputs = (size_t)conv->out_channels, weights = layer_parameters(conv) - outputs;
     const float *weight = parameters + conv->offset;
     for (size_t i = 0; i < weights; i++)
-        to->weight[i] = weight[i] * plan->scale;
+        to->scaled[i] = weight[i] * plan->scale;
+    transform_weights(to->weight, to->scaled, conv);
     for (int32_t kind = 0; kind < row_kinds(conv); kind++) {
         sum_weights(to->sums, conv, weight, rows_inside(conv, row_of_kind(conv, kind)));
         fold_biases(to->biases + (size_t)kind * (size_t)conv->out_width * outputs, conv, weight + weights, to->sums,

@@ -22,7 +22,7 @@ static inline const float *folded_biases(const struct lenet_plan *plan, int32_t 
 }
 
 /*
- * The gradient of the convolution's weight and bias. gradient holds, and is overwritten from, sums of byte * dy by weight;
+ * The gradient of the convolution's weight and bias. gradient holds, and is overwritten from, sums of byte * dy for each weight;
  * row_sums, (row_kinds, KW + 1, C_out), what conv_row_sums makes of the rows of each kind.
  */
 void unfold_gradient(const struct lenet_plan *plan, float *gradient, const float *row_sums);

@@ -25,6 +25,7 @@
 #include "clock.h"
 #include "folding.h"
 #include "front.h"
+#include "pairs.h"
 
 static const float *row_of(const struct lenet_plan *plan, const struct tensor *t, int32_t row)
 {
@@ -149,14 +150,12 @@ static void add_row(const struct lenet_plan *plan, struct worker *w, const float
     const struct lenet_layer *conv = &plan->layers[0];
     const size_t lanes = (size_t)plan->kernels->lanes, hop = (size_t)(conv->stride * conv->channels) * lanes;
     const size_t out_channels = (size_t)conv->out_channels, width = (size_t)conv->out_width;
-    const size_t kernel_row = (size_t)(conv->kernel_width * conv->channels) * out_channels * lanes;
     const size_t strip = plan->kernels->conv_strip_columns(conv);
     for (size_t ow = 0; ow < width; ow += strip)
         for (int32_t kh = 0; kh < conv->kernel_height; kh++) {
             const int32_t ih = oh * conv->stride - conv->padding + kh;
             if (ih >= 0 && ih < conv->height)
-                plan->kernels->conv_backward_weight_pixels(w->work.lanes + (size_t)kh * kernel_row,
-                                                           dy + ow * out_channels * lanes,
+                plan->kernels->conv_backward_weight_pixels(w->work.lanes, (size_t)kh, dy + ow * out_channels * lanes,
                                                            pixel_row(plan, w, ih) + ow * hop,
                                                            width - ow < strip ? width - ow : strip, conv);
         }
@@ -171,11 +170,11 @@ void front_backward(const struct lenet_plan *plan, struct worker *w, const float
 {
     const struct lenet_layer *conv = &plan->layers[0], *last = &plan->layers[plan->front - 1];
     const size_t lanes = (size_t)plan->kernels->lanes, out_channels = (size_t)conv->out_channels;
-    const size_t weights = layer_parameters(conv) - out_channels, row = (size_t)conv->out_width * out_channels * lanes;
+    const size_t weights = transformed_weights(conv), row = (size_t)conv->out_width * out_channels * lanes;
     const size_t kind = (size_t)(conv->kernel_width + 1) * out_channels, count = row_sums_count(conv);
-    float *sums = w->sums + (size_t)index * plan->parameters;
+    float *sums = w->sums + (size_t)index * plan->sums;
     if (last->kind == LENET_SUBSAMPLE)
-        layer_backward_parameters(plan->kernels, last, sums + last->offset, &w->gradients[plan->front],
+        layer_backward_parameters(plan->kernels, last, sums + plan->sum_offsets[plan->front - 1], &w->gradients[plan->front],
                                   &w->activations[plan->front - 1], 1, &w->work);
     memset(w->work.lanes, 0, weights * lanes * sizeof(float));
     memset(w->row_sums, 0, count * lanes * sizeof(float));
@@ -188,16 +187,16 @@ void front_backward(const struct lenet_plan *plan, struct worker *w, const float
             add_row(plan, w, dy, oh);
         }
     }
-    plan->kernels->lane_sums(sums + conv->offset, w->work.lanes, weights);
+    plan->kernels->lane_sums(sums + plan->sum_offsets[0], w->work.lanes, weights);
     plan->kernels->lane_sums(w->row_totals + (size_t)index * count, w->row_sums, count);
 }
 
-void front_finish(const struct lenet_plan *plan, struct worker *w, int32_t parts)
+void front_finish(const struct lenet_plan *plan, struct worker *w, float *gradient, int32_t parts)
 {
     const size_t count = row_sums_count(&plan->layers[0]);
     memset(w->row_totals + (size_t)parts * count, 0, (size_t)(plan->parts - parts) * count * sizeof(float));
     add_parts(w->row_totals, count, count, plan->parts);
-    unfold_gradient(plan, w->sums + plan->layers[0].offset, w->row_totals);
+    unfold_gradient(plan, gradient, w->row_totals);
 }
 
 void read_image(const struct lenet_plan *plan, struct worker *w, const struct part *part)

@@ -18,8 +18,8 @@ void front_forward(const struct lenet_plan *plan, struct worker *w, const struct
 /* Sums for the gradients of the front's parameters, of part `index` of a group, given the gradient of its output. */
 void front_backward(const struct lenet_plan *plan, struct worker *w, const float *parameters, int32_t index);
 
-/* Makes the first convolution's gradient of the sums of its `parts` parts, the first of which holds the tree over its weights. */
-void front_finish(const struct lenet_plan *plan, struct worker *w, int32_t parts);
+/* Makes the first convolution's gradient of what layer_finish left and the other sums of the group's `parts` parts. */
+void front_finish(const struct lenet_plan *plan, struct worker *w, float *gradient, int32_t parts);
 
 /* The whole image as activation 0, where the network has no front. */
 void read_image(const struct lenet_plan *plan, struct worker *w, const struct part *part);

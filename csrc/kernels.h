@@ -107,14 +107,14 @@ struct lane_kernels {
     /* conv_weight.h */
     void (*conv_backward_weight)(float *dweight, const struct tensor *dy, const struct tensor *x,
                                  const struct lenet_layer *layer);
-    void (*conv_backward_weight_pixels)(float *dweight, const float *dy, const int8_t *x, size_t columns,
+    void (*conv_backward_weight_pixels)(float *dweight, size_t kh, const float *dy, const int8_t *x, size_t columns,
                                         const struct lenet_layer *layer);
     size_t (*conv_strip_columns)(const struct lenet_layer *layer);
     /* conv_bias.h */
     void (*conv_backward_bias)(float *dbias, const float *dy, size_t pixels, size_t channels);
     void (*conv_row_sums)(float *sums, const float *dy, const struct lenet_layer *layer);
     /* conv_input.h */
-    void (*conv_backward_input)(const struct tensor *dx, const struct tensor *dy, const float *weight,
+    void (*conv_backward_input)(const struct tensor *dx, const struct tensor *dy, const float *weight, const float *paired,
                                 const struct lenet_layer *layer);
     /* dense.h */
     void (*dense_forward)(float *y, const float *x, const float *weight, const float *bias, size_t inputs,

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "layers.h"
+#include "pairs.h"
 
 size_t layer_parameters(const struct lenet_layer *layer)
 {
@@ -36,7 +37,31 @@ size_t layer_lanes(const struct lenet_layer *layer, int32_t lanes)
 {
     if (layer_covers_input(layer))
         return ((size_t)layer->out_channels + 2 * (size_t)lanes) * (size_t)lanes;
-    return layer_parameters(layer) * (size_t)lanes;
+    return layer_sums(layer) * (size_t)lanes;
+}
+
+size_t layer_sums(const struct lenet_layer *layer)
+{
+    if (layer->kind == LENET_CONV && !layer_covers_input(layer))
+        return transformed_weights(layer) + (size_t)layer->out_channels;
+    return layer_parameters(layer);
+}
+
+size_t layer_transformed(const struct lenet_layer *layer)
+{
+    const size_t own = layer_sums(layer), input = layer->kind == LENET_CONV ? transformed_input_weights(layer) : 0;
+    return own > input ? own : input;
+}
+
+void layer_finish(float *gradient, const float *sums, const struct lenet_layer *layer)
+{
+    size_t weights = 0;
+    if (layer->kind == LENET_CONV && !layer_covers_input(layer)) {
+        restore_weight_gradient(gradient, sums, layer);
+        weights = layer_parameters(layer) - (size_t)layer->out_channels;
+        sums += transformed_weights(layer);
+    }
+    memcpy(gradient + weights, sums, (layer_parameters(layer) - weights) * sizeof(float));
 }
 
 static size_t inputs_of(const struct lenet_layer *layer)
@@ -62,9 +87,10 @@ static void conv_forward(const struct lane_kernels *k, const struct lenet_layer 
                          const struct tensor *x, const float *parameters, struct workspace *work)
 {
     const float *bias = parameters + layer_parameters(layer) - (size_t)layer->out_channels;
+    transform_weights(work->weights, parameters, layer);
     for (int32_t oh = 0; oh < layer->out_height; oh++) {
         rows_under(k, layer, x, oh, work->rows);
-        k->conv_forward_row(row_of(k, y, oh), work->rows, parameters, bias, layer);
+        k->conv_forward_row(row_of(k, y, oh), work->rows, work->weights, bias, layer);
     }
 }
 
@@ -87,13 +113,14 @@ void layer_forward(const struct lane_kernels *k, const struct lenet_layer *layer
 
 void layer_backward_input(const struct lane_kernels *k, const struct lenet_layer *layer, const struct tensor *dx,
                           const struct tensor *dy, const struct tensor *x, const struct tensor *y,
-                          const float *parameters)
+                          const float *parameters, struct workspace *work)
 {
     const size_t row = (size_t)layer->width * (size_t)layer->channels;
     if (layer_covers_input(layer)) {
         k->dense_backward_input(dx->data, row_of(k, dy, 0), parameters, inputs_of(layer), (size_t)layer->out_channels);
     } else if (layer->kind == LENET_CONV) {
-        k->conv_backward_input(dx, dy, parameters, layer);
+        transform_input_weights(work->weights, parameters, layer);
+        k->conv_backward_input(dx, dy, parameters, work->weights, layer);
     } else if (layer->kind == LENET_ACTIVATION) {
         for (int32_t h = 0; h < layer->height; h++)
             k->activation_backward(row_of(k, dx, h), row_of(k, dy, h), row_of(k, y, h), row, layer->activation);
@@ -102,13 +129,13 @@ void layer_backward_input(const struct lane_kernels *k, const struct lenet_layer
     }
 }
 
-void layer_backward_parameters(const struct lane_kernels *k, const struct lenet_layer *layer, float *dparameters,
+void layer_backward_parameters(const struct lane_kernels *k, const struct lenet_layer *layer, float *sums,
                                const struct tensor *dy, const struct tensor *x, int32_t first,
                                struct workspace *work)
 {
-    const size_t count = layer_parameters(layer);
+    const size_t count = layer_sums(layer);
     if (layer_covers_input(layer)) {
-        k->dense_backward_weight(dparameters, row_of(k, dy, 0), x->data, inputs_of(layer),
+        k->dense_backward_weight(sums, row_of(k, dy, 0), x->data, inputs_of(layer),
                                  (size_t)layer->out_channels, first, work->lanes);
         return;
     }
@@ -121,7 +148,7 @@ void layer_backward_parameters(const struct lane_kernels *k, const struct lenet_
         k->conv_backward_bias(bias, row_of(k, dy, 0), (size_t)layer->out_height * (size_t)layer->out_width,
                               (size_t)layer->out_channels);
     }
-    k->lane_sums(dparameters, work->lanes, count);
+    k->lane_sums(sums, work->lanes, count);
 }
 
 void add_parts(float *sums, size_t count, size_t pitch, int32_t parts)

@@ -8,6 +8,7 @@
 struct workspace {
     const void **rows;   /* kernel_height addresses */
     float *lanes;        /* per-lane gradients of one layer, or a transposed dy */
+    float *weights;      /* of one layer, transformed */
 };
 
 /* Parameters of the layer: weight and bias. */
@@ -25,6 +26,15 @@ static inline int32_t layer_pools(const struct lenet_layer *layer)
 /* Whether the gradient of its parameters is summed lane by lane, and so part by part. */
 int32_t layer_sums_lanes(const struct lenet_layer *layer);
 
+/* Sums that its parameters' gradient is made of: as many as parameters, or more where its weights are transformed (pairs.h). */
+size_t layer_sums(const struct lenet_layer *layer);
+
+/* Floats that workspace.weights needs for it. */
+size_t layer_transformed(const struct lenet_layer *layer);
+
+/* The gradient from the sums of a group. */
+void layer_finish(float *gradient, const float *sums, const struct lenet_layer *layer);
+
 /* Floats that workspace.lanes needs for it. */
 size_t layer_lanes(const struct lenet_layer *layer, int32_t lanes);
 
@@ -34,10 +44,10 @@ void layer_forward(const struct lane_kernels *k, const struct lenet_layer *layer
 
 void layer_backward_input(const struct lane_kernels *k, const struct lenet_layer *layer, const struct tensor *dx,
                           const struct tensor *dy, const struct tensor *x, const struct tensor *y,
-                          const float *parameters);
+                          const float *parameters, struct workspace *work);
 
-/* dparameters: overwritten with this part's sums; of a layer that does not sum lanes, continued where not first. */
-void layer_backward_parameters(const struct lane_kernels *k, const struct lenet_layer *layer, float *dparameters,
+/* sums: overwritten with this part's; of a layer that does not sum lanes, continued where not first. */
+void layer_backward_parameters(const struct lane_kernels *k, const struct lenet_layer *layer, float *sums,
                                const struct tensor *dy, const struct tensor *x, int32_t first,
                                struct workspace *work);
 

@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 
 #include "folding.h"
+#include "pairs.h"
 
 #define HUGE_PAGE ((size_t)2 << 20)
 
@@ -105,20 +106,27 @@ static void prepare_reader(const struct lenet_plan *plan, struct pixel_reader *r
     r->offset = plan->offset;
 }
 
+static size_t larger(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
 static void lay_out_worker(const struct lenet_plan *plan, struct worker *w, struct arena *arena)
 {
     const size_t lanes = (size_t)plan->kernels->lanes;
-    size_t work_lanes = 0, kernel_height = 1;
+    size_t work_lanes = 0, kernel_height = 1, most = 0, most_transformed = 0;
     for (int32_t i = 0; i < plan->count; i++) {
-        const size_t need = layer_lanes(&plan->layers[i], plan->kernels->lanes);
-        work_lanes = need > work_lanes ? need : work_lanes;
-        if ((size_t)plan->layers[i].kernel_height > kernel_height)
-            kernel_height = (size_t)plan->layers[i].kernel_height;
+        const struct lenet_layer *layer = &plan->layers[i];
+        work_lanes = larger(work_lanes, layer_lanes(layer, plan->kernels->lanes));
+        kernel_height = larger(kernel_height, (size_t)layer->kernel_height);
+        most = larger(most, layer_parameters(layer));
+        most_transformed = larger(most_transformed, layer_transformed(layer));
     }
     struct worker found = {0};
     lay_out_tensors(plan, &found, arena);
     found.work.rows = take(arena, kernel_height, sizeof(void *));
     found.work.lanes = take(arena, work_lanes, sizeof(float));
+    found.work.weights = take(arena, most_transformed, sizeof(float));
     prepare_reader(plan, &found.reader);
     found.reader.pixels = take(arena, reader_bytes(&found.reader), sizeof(int8_t));
     found.view.keep = take(arena, view_keep_bytes(found.reader.count, lanes), sizeof(uint8_t));
@@ -135,7 +143,8 @@ static void lay_out_worker(const struct lenet_plan *plan, struct worker *w, stru
         found.band.height = plan->band_rows;
         found.band.data = take(arena, tensor_vectors(&found.band) * lanes, sizeof(float));
     }
-    found.sums = take(arena, plan->parameters * (size_t)plan->parts, sizeof(float));
+    found.sums = take(arena, plan->sums * (size_t)plan->parts, sizeof(float));
+    found.gradient = take(arena, most, sizeof(float));
     found.softmax_sums = take(arena, lanes, sizeof(float));
     found.softmax_maxima = take(arena, lanes, sizeof(float));
     found.totals = take(arena, plan->parameters + LENET_COUNTS, sizeof(int64_t));
@@ -150,7 +159,8 @@ static void lay_out_shared(const struct lenet_plan *plan, struct folded *folded,
     const size_t outputs = (size_t)conv->out_channels;
     if (!plan->front)
         return;
-    folded->weight = take(arena, layer_parameters(conv) - outputs, sizeof(float));
+    folded->scaled = take(arena, layer_parameters(conv) - outputs, sizeof(float));
+    folded->weight = take(arena, transformed_weights(conv), sizeof(float));
     folded->biases = take(arena, (size_t)row_kinds(conv) * (size_t)conv->out_width * outputs, sizeof(float));
     folded->sums = take(arena, (size_t)conv->kernel_width * outputs, sizeof(double));
 }
@@ -200,10 +210,14 @@ struct lenet_plan *lenet_plan_create(const struct lenet_layer *layers, int32_t c
     plan->offset = offset;
     plan->layers = malloc((size_t)count * sizeof *layers);
     plan->workers = calloc((size_t)threads, sizeof *plan->workers);
-    if (plan->layers && plan->workers) {
+    plan->sum_offsets = malloc((size_t)count * sizeof *plan->sum_offsets);
+    if (plan->layers && plan->workers && plan->sum_offsets) {
         memcpy(plan->layers, layers, (size_t)count * sizeof *layers);
-        for (int32_t i = 0; i < count; i++)
+        for (int32_t i = 0; i < count; i++) {
             plan->parameters += layer_parameters(&layers[i]);
+            plan->sum_offsets[i] = plan->sums;
+            plan->sums += layer_sums(&layers[i]);
+        }
         find_front(plan);
         const size_t shared = shared_bytes(plan), each = worker_bytes(plan);
         plan->bytes = shared + each * (size_t)threads;
@@ -231,6 +245,7 @@ void lenet_plan_free(struct lenet_plan *plan)
     free(plan->memory);
     free(plan->workers);
     free(plan->layers);
+    free(plan->sum_offsets);
     free(plan);
 }
 

@@ -19,14 +19,15 @@ struct worker {
     float *row_totals;      /* ... added up, part by part: what unfold_gradient asks for */
     struct tensor band;     /* gradient of the first convolution's output, where the front ends in a pooling */
     double seconds[LENET_PHASES];
-    float *sums;            /* gradients of the group's parts, `parameters` floats each */
+    float *sums;            /* of the group's parts, for the gradients: plan->sums floats each */
+    float *gradient;        /* of one layer */
     float *softmax_sums, *softmax_maxima;
     int64_t *totals;        /* parameters + LENET_COUNTS */
 };
 
 /* What the first convolution of a front works with in place of its parameters (folding.c). */
 struct folded {
-    float *weight, *biases;
+    float *scaled, *weight, *biases;  /* scaled is what weight is transformed from (pairs.h) */
     double *sums;           /* KW * C_out, to work with */
 };
 
@@ -37,6 +38,7 @@ struct lenet_plan {
     struct folded folded;
     char *memory;           /* one block for everything above but layers and workers */
     size_t bytes, parameters;
+    size_t sums, *sum_offsets;  /* where each layer's sums lie among those of a part, and how many there are in all */
     int32_t count, threads, parts, profile;
     int32_t front;          /* layers that run in bands as the image is read (front.c); 0 where there is no such */
     int32_t pooled_front;   /* whether the last of them is a pooling */

@@ -56,12 +56,12 @@ int32_t lenet_layer_forward(float *y, const float *x, const float *parameters, i
     return result;
 }
 
-/* One group's gradients, its parameters' in b->sums. */
+/* One group's gradients, its parameters' in b->gradient. */
 static void backward_group(struct bench *b, const struct lenet_layer *layer, float *dx, const float *dy,
                            const float *x, const float *y, const float *parameters, int64_t first, int64_t n)
 {
     const int32_t lanes = b->k->lanes, parts = LENET_GROUP / lanes;
-    const size_t count = layer_parameters(layer);
+    const size_t count = layer_sums(layer);
     const int64_t end = first + LENET_GROUP < n ? first + LENET_GROUP : n;
     memset(b->sums, 0, count * (size_t)parts * sizeof(float));
     for (int32_t part = 0; part < parts && first + part * lanes < end; part++) {
@@ -76,12 +76,13 @@ static void backward_group(struct bench *b, const struct lenet_layer *layer, flo
             layer_backward_parameters(b->k, layer, sums, &b->dy, &b->x, part == 0, &b->work);
         }
         if (dx) {
-            layer_backward_input(b->k, layer, &b->dx, &b->dy, &b->x, &b->y, parameters);
+            layer_backward_input(b->k, layer, &b->dx, &b->dy, &b->x, &b->y, parameters, &b->work);
             unpack(dx, &b->dx, start, end, lanes);
         }
     }
     if (layer_sums_lanes(layer))
         add_parts(b->sums, count, count, parts);
+    layer_finish(b->gradient, b->sums, layer);
 }
 
 int32_t lenet_layer_backward(float *dx, float *dparameters, const float *dy, const float *x, const float *y,
@@ -96,7 +97,7 @@ int32_t lenet_layer_backward(float *dx, float *dparameters, const float *dy, con
     for (int64_t first = 0; result == 0 && first < n; first += LENET_GROUP) {
         backward_group(&b, layer, dx, dy, x, y, parameters, first, n);
         for (size_t i = 0; i < count; i++)
-            totals[i] += (double)b.sums[i];
+            totals[i] += (double)b.gradient[i];
     }
     for (size_t i = 0; result == 0 && i < count; i++)
         dparameters[i] = (float)totals[i];

@@ -97,11 +97,11 @@ static void backward(const struct lenet_plan *plan, struct worker *w, const floa
         const struct lenet_layer *layer = &plan->layers[i];
         const struct tensor *x = &w->activations[i], *y = &w->activations[i + 1], *dy = &w->gradients[i + 1];
         const int32_t own = layer_sums_lanes(layer) ? index : 0;
-        float *sums = w->sums + (size_t)own * plan->parameters + layer->offset;
+        float *sums = w->sums + (size_t)own * plan->sums + plan->sum_offsets[i];
         if (layer_parameters(layer))
             layer_backward_parameters(plan->kernels, layer, sums, dy, x, index == 0, &w->work);
         if (i > 0)
-            layer_backward_input(plan->kernels, layer, &w->gradients[i], dy, x, y, parameters + layer->offset);
+            layer_backward_input(plan->kernels, layer, &w->gradients[i], dy, x, y, parameters + layer->offset, &w->work);
     }
     if (plan->front)
         front_backward(plan, w, parameters, index);
@@ -113,16 +113,19 @@ static void add_group(const struct lenet_plan *plan, struct worker *w, int32_t p
     int64_t *counts = w->totals + plan->parameters;
     for (int32_t i = 0; i < plan->count; i++) {
         const struct lenet_layer *layer = &plan->layers[i];
-        const size_t count = layer_parameters(layer);
-        float *sums = w->sums + layer->offset;
+        const size_t count = layer_sums(layer);
+        float *sums = w->sums + plan->sum_offsets[i], *gradient = sums;
         if (layer_sums_lanes(layer)) {
             for (int32_t part = parts; part < plan->parts; part++)
-                memset(sums + (size_t)part * plan->parameters, 0, count * sizeof(float));
-            add_parts(sums, count, plan->parameters, plan->parts);
+                memset(sums + (size_t)part * plan->sums, 0, count * sizeof(float));
+            add_parts(sums, count, plan->sums, plan->parts);
+            gradient = w->gradient;
+            layer_finish(gradient, sums, layer);
         }
         if (plan->front && i == 0)
-            front_finish(plan, w, parts);
-        plan->kernels->add_quantised(w->totals + layer->offset, &counts[LENET_REFUSED], sums, count, limit);
+            front_finish(plan, w, gradient, parts);
+        plan->kernels->add_quantised(w->totals + layer->offset, &counts[LENET_REFUSED], gradient, layer_parameters(layer),
+                                     limit);
     }
 }
 
