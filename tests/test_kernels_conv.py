@@ -103,8 +103,8 @@ def test_any_geometry_is_exact(data):
 def test_reals_stay_within_the_rounding_bound(shape):
     """A chain of K fused multiply-adds is off by at most K * 2**-24 times the sum of magnitudes, to first order.
 
-    Minimal filtering (csrc/pairs.h) adds and subtracts what it multiplies, so its own bound is up to three times as wide.
-    It is held to this one all the same: roundings go both ways, and real errors are some per cent of either.
+    Minimal filtering (csrc/pairs.h) adds and subtracts what it multiplies, so its own bound is up to three times as
+    wide. It is held to this one all the same: roundings go both ways, and real errors are some per cent of either.
     """
     x, weight, bias, dy, geometry = problem(shape, lambda rng, *s: rng.normal(size=s).astype(np.float32))
     kernel = weight.shape[:2]
