@@ -29,6 +29,9 @@ struct view {
     size_t step;                         /* bytes of a row that a block serves: whole pixels, at most 16 bytes */
     int32_t mirrors, jitters;            /* whether any lane does */
     ptrdiff_t hops[LENET_GROUP];         /* from block to block: step, or -step where mirrored */
+    ptrdiff_t starts[LENET_GROUP];       /* of the first block, counted from the row's first byte */
+    size_t reaches[LENET_GROUP];         /* bytes beside a row that blocks may read */
+    int32_t turned[LENET_GROUP];         /* whether rows must be turned around first, whose pixels are too long for blocks */
     uint8_t places[4][4 * LENET_GROUP];  /* which byte of its piece each byte of a block's registers becomes */
     int16_t gains[4 * LENET_GROUP];      /* of the bytes of a transposed register: of the pieces' first halves, ... */
     int16_t shifts[4 * LENET_GROUP];     /* ... then of their second ones */

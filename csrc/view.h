@@ -69,6 +69,10 @@ static void open_view(struct view *v)
         v->mirrors |= mirrored;
         v->jitters |= d->gain != 256 || d->shift != 0;
         v->hops[lane] = mirrored ? -(ptrdiff_t)v->step : (ptrdiff_t)v->step;
+        const ptrdiff_t shift = (ptrdiff_t)d->dx * (ptrdiff_t)channels;
+        v->starts[lane] = mirrored ? (ptrdiff_t)count - shift - (ptrdiff_t)v->step : shift;
+        v->reaches[lane] = absolute(d->dx) * channels + VIEW_SLACK;
+        v->turned[lane] = d->mirrored && !turns;
         for (size_t i = 0; i < 16; i++)
             v->places[lane % 4][lane / 4 * 16 + (int)i] = (uint8_t)(mirrored ? mirrored_place(v, i) : i);
         find_inside(inside, v, lane);
@@ -102,29 +106,38 @@ __attribute__((noinline)) static const uint8_t *copy_row(const struct view *v, c
     return row;
 }
 
+/* A lane's hole in row h: all of a row outside the image, what is erased of others. Returns whether there is one. */
+INLINE int32_t find_hole(struct view *v, const struct pixel_reader *r, int lane, int32_t h, int32_t outside)
+{
+    const struct draw *d = &v->draws[lane];
+    const size_t channels = (size_t)v->rules->channels;
+    size_t begin = 0, end = 0;
+    if (outside) {
+        end = r->count;
+    } else if (h >= d->top && h < d->bottom) {
+        begin = (size_t)d->left * channels;
+        end = (size_t)d->right * channels;
+    }
+    if (begin != v->holes[lane][0] || end != v->holes[lane][1])
+        move_hole(v, lane, begin, end);
+    return begin < end;
+}
+
 /* Where each lane's first block of row h lies, and the row to fetch meanwhile. Returns whether any lane has a hole. */
 INLINE int32_t find_lines(const uint8_t **lines, const uint8_t **ahead, struct view *v, const struct pixel_reader *r,
                           int32_t h)
 {
-    const size_t channels = (size_t)v->rules->channels, count = r->count;
+    const size_t count = r->count;
     int32_t holes = 0;
     for (int lane = 0; lane < LANES; lane++) {
-        const struct draw *d = &v->draws[lane];
-        const int32_t at = h + d->dy, outside = at < 0 || at >= r->height, erases = h >= d->top && h < d->bottom;
-        const size_t begin = outside || !erases ? 0 : (size_t)d->left * channels;
-        const size_t end = outside ? count : erases ? (size_t)d->right * channels : 0;
-        if (begin != v->holes[lane][0] || end != v->holes[lane][1])
-            move_hole(v, lane, begin, end);
-        holes |= begin < end;
+        const int32_t at = h + v->draws[lane].dy, outside = at < 0 || at >= r->height;
         const int32_t row = outside ? r->height / 2 : at, next = row + ROWS_AHEAD < r->height ? row + ROWS_AHEAD : row;
         const size_t before = (size_t)row * count, after = (size_t)(r->height - 1 - row) * count;
-        const size_t reach = absolute(d->dx) * channels + VIEW_SLACK;
-        const int32_t turned = d->mirrored && v->hops[lane] > 0;
         const uint8_t *source = r->samples[lane] + before;
-        if (before < reach || after < reach || turned)
-            source = copy_row(v, source, lane, turned);
-        const ptrdiff_t shift = (ptrdiff_t)d->dx * (ptrdiff_t)channels;
-        lines[lane] = v->hops[lane] > 0 ? source + shift : source + ((ptrdiff_t)count - shift - (ptrdiff_t)v->step);
+        holes |= find_hole(v, r, lane, h, outside);
+        if (before < v->reaches[lane] || after < v->reaches[lane] || v->turned[lane])
+            source = copy_row(v, source, lane, v->turned[lane]);
+        lines[lane] = source + v->starts[lane];
         ahead[lane] = r->samples[lane] + (size_t)next * count;
     }
     return holes;
