@@ -94,6 +94,19 @@ def write_model(path):
     return path
 
 
+def write_place(folder):
+    """Write the data set and the model into a folder; return it."""
+    write_shards(folder / "data")
+    write_model(folder / "small.toml")
+    return folder
+
+
+def options(place, out, *more, epochs):
+    """Return arguments of a short run on what ``write_place`` wrote; ``more`` wins."""
+    common = ["--model", place / "small.toml", "--data", place / "data", "--batch-size", 60, "--lr", "0.002"]
+    return [str(a) for a in (*common, "--out", out, "--epochs", epochs, "--progress", "off", *more)]
+
+
 def write_images(folder, count, seed=0):
     """Write PNG files of the small task, one folder a class."""
     images, labels = samples(count, seed)

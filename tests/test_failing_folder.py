@@ -4,6 +4,7 @@ import os
 import stat
 import subprocess
 import sys
+from functools import partial
 
 import programs
 import pytest
@@ -31,16 +32,10 @@ raise SystemExit(main(sys.argv[1:]))
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """Return a folder with a small data set and model."""
-    folder = tmp_path_factory.mktemp("failing")
-    small_data.write_shards(folder / "data")
-    small_data.write_model(folder / "small.toml")
-    return folder
+    return small_data.write_place(tmp_path_factory.mktemp("failing"))
 
 
-def options(place, out, *more):
-    """Return arguments of a short run; ``more`` wins."""
-    common = ["--model", place / "small.toml", "--data", place / "data", "--batch-size", 60, "--lr", "0.002"]
-    return [str(a) for a in (*common, "--out", out, "--epochs", 3, "--progress", "off", *more)]
+options = partial(small_data.options, epochs=3)
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import numpy as np
 import programs
@@ -28,16 +29,10 @@ from lenet_mp.training.stopping import seconds
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """Return a folder with a small data set and model."""
-    folder = tmp_path_factory.mktemp("train")
-    small_data.write_shards(folder / "data")
-    small_data.write_model(folder / "small.toml")
-    return folder
+    return small_data.write_place(tmp_path_factory.mktemp("train"))
 
 
-def options(place, out, *more):
-    """Return arguments of a short run; ``more`` wins."""
-    common = ["--model", place / "small.toml", "--data", place / "data", "--batch-size", 60, "--lr", "0.002"]
-    return [str(a) for a in (*common, "--out", out, "--epochs", 4, "--progress", "off", *more)]
+options = partial(small_data.options, epochs=4)
 
 
 def rows(run):
