@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import socket
+import time
 from typing import TYPE_CHECKING
 
 from lenet_mp.errors import UsageError
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NAME = ".lock"
+
+_NOTE_WITHIN = 1.0
+"""Seconds that a refused process waits for the owner's note, which is written just after the lock is taken."""
 
 
 @contextlib.contextmanager
@@ -35,7 +39,7 @@ def folder_lock(folder: Path, *, wait: bool = False) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError as error:
-            owner = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another process"
+            owner = _owner(descriptor)
             raise UsageError(f"{folder}: in use by {owner}; wait for it or choose another folder") from error
         except OSError:
             # A file system without locks (some NFS): better unguarded than not at all.
@@ -47,3 +51,36 @@ def folder_lock(folder: Path, *, wait: bool = False) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _owner(descriptor: int) -> str:
+    """Who holds the lock, by the note in its file; "another process" if no owner has written one in time.
+
+    Just after the lock was taken the file is empty, or names the dead process that held it before.
+    """
+    end = time.monotonic() + _NOTE_WITHIN
+    while True:
+        note = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
+        if _may_live(note):
+            return note
+        if time.monotonic() >= end:
+            return "another process"
+        time.sleep(0.02)
+
+
+def _may_live(note: str) -> bool:
+    """Whether the process that the note names can be the owner: not if it is of this host and has ended."""
+    match note.split():
+        case ["process", number, "on", host] if number.isdecimal():
+            return host != socket.gethostname() or _lives(int(number))
+    return False
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True  # of another user
+    return True

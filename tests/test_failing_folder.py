@@ -4,6 +4,7 @@ import os
 import stat
 import subprocess
 import sys
+import time
 from functools import partial
 
 import programs
@@ -242,11 +243,17 @@ def test_of_two_runs_started_at_once_exactly_one_trains(place, tmp_path):
         command = [sys.executable, "-m", "lenet_mp.train", *options(place, tmp_path / f"run-{number}", *endless)]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         runs = [subprocess.Popen(command, env=programs.environment(), **pipes) for _ in range(2)]
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)  # until the first ends, without taking its exit code
-        refused, training = sorted(runs, key=lambda run: run.poll() is None)
-        assert f"in use by process {training.pid} on" in refused.communicate()[1]
-        assert refused.returncode == 2
-        training.terminate()
-        training.communicate(timeout=programs.TIME_LIMIT)
-        assert training.returncode == 143
+        try:
+            while all(run.poll() is None for run in runs):
+                time.sleep(0.02)
+            refused, training = sorted(runs, key=lambda run: run.poll() is None)
+            assert f"in use by process {training.pid} on" in refused.communicate()[1]
+            assert refused.returncode == 2
+            training.terminate()
+            training.communicate(timeout=programs.TIME_LIMIT)
+            assert training.returncode == 143
+        finally:
+            for run in runs:
+                run.kill()
+                run.communicate()
         assert checkpoint.load(tmp_path / f"run-{number}" / "last.ckpt")
