@@ -182,7 +182,7 @@ def test_profile_shows_where_the_time_went(place, tmp_path, capsys):
     for phase in ("load", "forward", "backward", "reduction", "allreduce", "update", "evaluation"):
         assert phase in printed
     shares = json.loads((tmp_path / "run" / "profile.json").read_text())["shares"]
-    inner = shares.pop("pixels to floats, in both of these")
+    inner = shares.pop("arranging pixels, in both of these")
     assert sum(shares.values()) == pytest.approx(1)
     assert 0 < inner < shares["forward"] + shares["backward"]
 

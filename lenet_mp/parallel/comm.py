@@ -16,14 +16,16 @@ import numpy as np
 
 from lenet_mp.errors import UsageError
 from lenet_mp.parallel import guardian
+from lenet_mp.parallel.bell import Bell
+from lenet_mp.parallel.turns import Turns, share_cores
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LAUNCHER_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MPI_LOCALNRANKS", "SLURM_STEP_NUM_TASKS")
 """Variables by which launchers (Open MPI, MPICH and its kin, Slurm) tell a process how many they started."""
-SHORTEST_NAP, ALLREDUCE_NAP, LONGEST_NAP = 50e-6, 200e-6, 0.002
-"""Seconds between looks at a call that other ranks must join."""
+LONGEST_NAP = 0.002
+"""Seconds at most between looks at what other ranks do."""
 ASK, TELL = 1, 2
 """Tags of the watchdogs' messages."""
 
@@ -46,7 +48,9 @@ class Comm(Protocol):
     phase, phase_began, waiting
         What this rank is doing, since when (``time.monotonic``), and whether it waits for other ranks.
     longest_step : float
-        Seconds that this rank computed for a step at most.
+        Seconds that this rank, and those that share its core, computed for a step at most.
+    asleep : float
+        Seconds that this rank has slept so that others on its core could work.
     """
 
     rank: int
@@ -59,6 +63,13 @@ class Comm(Protocol):
     phase_began: float
     waiting: bool
     longest_step: float
+
+    @property
+    def asleep(self) -> float:
+        """See above."""
+
+    def wait_for_turn(self) -> None:
+        """Sleep until this rank may compute its part of a step: after others that share its core."""
 
     def step_computed(self) -> None:
         """Note that the phase that ends now was the computing of a step."""
@@ -115,11 +126,15 @@ class Solo(_Phases):
     size = 1
     local_size = 1
     library = ""
+    asleep = 0.0
 
     def __init__(self) -> None:
         super().__init__()
         self.cores = len(os.sched_getaffinity(0))
         self.share = float(self.cores)
+
+    def wait_for_turn(self) -> None:
+        """Return at once."""
 
     def answer(self) -> None:
         """Do nothing: nobody asks."""
@@ -170,10 +185,9 @@ class Mpi(_Phases):
         self.library = _short(MPI.Get_library_version())
         node = self._world.Split_type(MPI.COMM_TYPE_SHARED)
         self.local_size = node.Get_size()
-        self._share_cores([set(mask) for mask in node.allgather(sorted(os.sched_getaffinity(0)))], node.Get_rank())
+        self._share_cores(node)
         node.Free()
-        # More ranks than cores: one that spins, as MPI's calls do, takes the core from one that still computes.
-        self._crowded = self.local_size > self.cores
+        self._bell = Bell()
         self._calls = self._world.Dup()  # a space of its own for the watchdogs' messages
         self._threads = MPI.Query_thread() == MPI.THREAD_MULTIPLE
 
@@ -182,19 +196,37 @@ class Mpi(_Phases):
         super().enter(phase, waiting=waiting)
         guardian.note(phase)
 
-    def _share_cores(self, masks: list[set[int]], me: int) -> None:
+    def _share_cores(self, node: Any) -> None:
         """Work out the cores of this machine and this rank's share, from the affinity masks of its ranks."""
+        masks = [set(mask) for mask in node.allgather(sorted(os.sched_getaffinity(0)))]
+        ranks = node.allgather(self.rank)
+        me = node.Get_rank()
         self.cores = len(set.union(*masks))
         self.share = sum(1 / sum(core in mask for mask in masks) for core in masks[me])
+        # More ranks than cores: one that spins, as MPI's calls do, takes the core from one that still computes.
+        columns = share_cores(masks) if self.local_size > self.cores else [[rank] for rank in range(self.local_size)]
+        column = next(column for column in columns if me in column)
+        even = all(len(other) == len(column) for other in columns)
+        self._turns = Turns(self._mpi, self._world, [ranks[rank] for rank in column], strict=even)
+
+    @property
+    def asleep(self) -> float:
+        """Seconds that this rank has slept so that others on its core could work."""
+        return self._turns.asleep
+
+    def wait_for_turn(self) -> None:
+        """Sleep while others on this core compute, where all cores have the same number of ranks."""
+        self._turns.wait()
+
+    def step_computed(self) -> None:
+        """Count the step as often as ranks share the core: so long may one of them wait for its turn."""
+        self.longest_step = max(self.longest_step, self._turns.length * (time.monotonic() - self.phase_began))
 
     def allreduce(self, totals: NDArray[np.int64]) -> None:
         """Sum ``totals`` in place; its type is checked here because MPI would overrun a wrong buffer silently."""
         if totals.dtype != np.int64 or not totals.flags.c_contiguous:
             raise TypeError(f"allreduce needs contiguous int64, got {totals.dtype}")
-        if self._crowded:
-            # Until all have arrived; the sum itself has many messages and would take a nap at each.
-            _doze_until(self._world.Ibarrier(), longest=ALLREDUCE_NAP)
-        self._world.Allreduce(self._mpi.IN_PLACE, totals)
+        self._turns.allreduce(totals)
 
     def broadcast(self, value: Any) -> Any:
         """Send rank 0's ``value`` to all."""
@@ -206,7 +238,7 @@ class Mpi(_Phases):
 
     def rest(self) -> None:
         """Wait asleep: MPI's own barrier burns a core on every rank that waits in it."""
-        _doze_until(self._world.Ibarrier())
+        self._bell.sleep_until(self._world.Ibarrier().Test, longest=LONGEST_NAP)
 
     def answer(self) -> None:
         """Answer every question that has arrived."""
@@ -237,14 +269,6 @@ class Mpi(_Phases):
         guardian.claim()
         self._world.Abort(code)
         os._exit(code)  # where a launcher lets Abort return
-
-
-def _doze_until(request: Any, longest: float = LONGEST_NAP) -> None:
-    """Wait for a non-blocking call in naps that grow to ``longest`` seconds."""
-    nap = SHORTEST_NAP
-    while not request.Test():
-        time.sleep(nap)
-        nap = min(2 * nap, longest)
 
 
 def _short(version: str) -> str:

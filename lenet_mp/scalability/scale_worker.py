@@ -68,6 +68,7 @@ class Stopwatch:
         self._last: float | None = None
         self._seen = 0
         self._time("compute", trainer.plan, "step")
+        self._time("turn", trainer.comm, "wait_for_turn")
         self._time("allreduce", trainer.comm, "allreduce")
         self._time("update", trainer.descent, "update")
 
@@ -136,13 +137,13 @@ def time_steps(world: Comm, options: argparse.Namespace) -> dict[str, Any]:
     watch = Stopwatch(trainer, options.steps)
     with contextlib.suppress(EnoughSteps):
         trainer.fit(watch)
-    names = ("step", "compute", "allreduce", "update", "compute cpu")
+    names = ("step", "compute", "turn", "allreduce", "update", "compute cpu")
     mine = np.array([[step.get(name, 0.0) for name in names] for step in watch.steps])
     ranks = np.stack(world.gather(mine))
     mean, quickest = ranks.mean(axis=0), ranks.min(axis=0)
     reduced = quickest[:, names.index("allreduce")]
     columns = dict(zip(names, mean.T, strict=True))
-    columns |= {"waiting": columns["allreduce"] - reduced, "allreduce": reduced}
+    columns |= {"waiting": columns.pop("turn") + columns["allreduce"] - reduced, "allreduce": reduced}
     figures: dict[str, Any] = {name: values.tolist() for name, values in columns.items()}
     image_bytes = int(np.prod(dataset.image_shape))
     return figures | {"isa": trainer.plan.isa, "message_bytes": watch.message_bytes, "image_bytes": image_bytes}

@@ -97,10 +97,14 @@ class Exchange:
         PeerError
             On all ranks, if another one is at another step.
         """
+        self._comm.enter(f"its turn in {where}", waiting=True)
+        asleep = self._comm.asleep
+        self._comm.wait_for_turn()
         self._comm.enter(where)
         batch = self._batches.gather(part.shards, part.rows)
         totals = self._buffer[:-2]
         self._profile.lap("load")
+        self._profile.move(self._comm.asleep - asleep, "load", "turn")
         self._plan.step(
             parameters,
             batch.images,
@@ -115,8 +119,10 @@ class Exchange:
         self._buffer[-2:] = request, number
         self._comm.step_computed()
         self._comm.enter(f"the allreduce of {where}", waiting=True)
+        asleep = self._comm.asleep
         self._comm.allreduce(self._buffer)
         self._profile.lap("allreduce")
+        self._profile.move(self._comm.asleep - asleep, "allreduce", "turn")
         self._comm.enter(f"the update of {where}")
         if self._buffer[-1] != number * self._comm.size:
             raise PeerError(f"the ranks are not at the same step: this one is at {where}; resume from the checkpoint")

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-PHASES = ("load", "compute", "allreduce", "update", "evaluation", "records", "other")
-"""Finding the samples, the engine's step, the sum over ranks (waiting included), moving the weights, validation and
-training accuracy, writing and drawing, and what is left."""
+PHASES = ("load", "compute", "turn", "allreduce", "update", "evaluation", "records", "other")
+"""Finding the samples, the engine's step, sleeping for ranks on the same core, the sum over ranks (waiting included),
+moving the weights, validation and training accuracy, writing and drawing, and what is left."""
+
+TITLES = {"turn": "ranks on the same core"}
 
 
 class Profile:
@@ -32,6 +34,11 @@ class Profile:
         self.seconds[phase] += now - self._last
         self._last = now
 
+    def move(self, seconds: float, phase: str, other: str) -> None:
+        """Count some of the seconds of one phase to another."""
+        self.seconds[phase] -= seconds
+        self.seconds[other] += seconds
+
 
 def shares(seconds: Mapping[str, float], engine: Mapping[str, float]) -> dict[str, float]:
     """Return each phase's share of the whole (0..1), with ``compute`` taken apart where the engine was measured.
@@ -45,14 +52,15 @@ def shares(seconds: Mapping[str, float], engine: Mapping[str, float]) -> dict[st
         is part of the first two; or nothing.
     """
     whole = sum(seconds.values()) or 1.0
-    parts = {phase: value / whole for phase, value in seconds.items()}
+    shown = {phase: value for phase, value in seconds.items() if phase != "turn" or value}
+    parts = {TITLES.get(phase, phase): value / whole for phase, value in shown.items()}
     worked = sum(engine.get(name, 0.0) for name in ("forward", "backward", "reduction"))
     if worked:
         compute = parts.pop("compute")
         names = {
             "forward": "forward",
             "backward": "backward",
-            "load": "pixels to floats, in both of these",
+            "load": "arranging pixels, in both of these",
             "reduction": "reduction",
         }
         taken_apart = {shown: compute * engine[name] / worked for name, shown in names.items()}

@@ -1,0 +1,112 @@
+"""Ranks that share a core: who shares with whom, the order of their turns, the sum through them, the bell."""
+
+import threading
+
+import programs
+import pytest
+
+from lenet_mp.parallel import bell
+from lenet_mp.parallel.bell import Bell
+from lenet_mp.parallel.turns import share_cores
+
+DRIVER = """
+import sys, time
+import numpy as np
+from mpi4py import MPI
+from lenet_mp.parallel.turns import Turns
+
+columns, strict, silent = eval(sys.argv[1]), sys.argv[2] == "strict", sys.argv[3] == "silent"
+world = MPI.COMM_WORLD
+rank = world.rank
+column = next(column for column in columns if rank in column)
+turns = Turns(MPI, world, column, strict=strict)
+if silent:
+    turns._bell.ring = lambda name: None
+began = []
+for step in range(6):
+    if step == 3:  # an allreduce that no turn comes before, of another size and shape
+        halves = np.full((5, 2), 1 << rank)
+        turns.allreduce(halves)
+        assert (halves == (1 << world.size) - 1).all()
+    turns.wait()
+    totals = np.arange(70_000) + 1_000_000 * step + (rank << 40)
+    started = time.monotonic()
+    time.sleep(0.005)
+    ended = time.monotonic()
+    mine = totals.copy()
+    turns.allreduce(totals)
+    expected = sum(np.arange(70_000) + 1_000_000 * step + (other << 40) for other in range(world.size))
+    assert (totals == expected).all(), step
+    times = world.allgather((started, ended))
+    if strict:
+        for before, after in zip(column, column[1:]):
+            assert times[before][1] <= times[after][0], step
+assert (turns.asleep > 0) == (len(column) > 1)
+assert turns.length == len(column)
+print("good", flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("masks", "expected"),
+    [
+        ([{0, 1}] * 4, [[0, 2], [1, 3]]),
+        ([{0, 1}] * 3, [[0, 2], [1]]),
+        ([{0}, {0}, {1}, {1}], [[0, 1], [2, 3]]),
+        ([{5}, {3, 5}, {3, 5}, {5}], [[1, 2], [0, 3]]),
+        ([{0, 1, 2, 3}], [[0]]),
+        ([{2}] * 3, [[0, 1, 2]]),
+    ],
+)
+def test_every_rank_gets_a_core_of_its_mask_and_none_has_many_more(masks, expected):
+    assert share_cores(masks) == expected
+
+
+@programs.needs_mpi
+@pytest.mark.parametrize("sound", ["ringing", "silent"])
+@pytest.mark.parametrize(
+    ("columns", "order"),
+    [("[[0, 2], [1, 3]]", "strict"), ("[[0, 1, 2]]", "strict"), ("[[0, 2, 4], [1], [3]]", "any"), ("[[0]]", "strict")],
+)
+def test_sum_goes_through_the_last_on_every_core(tmp_path, columns, order, sound):
+    """All ranks get the exact sum, one after the other on a core, also where no bell can be heard."""
+    script = tmp_path / "driver.py"
+    script.write_text(DRIVER)
+    ranks = columns.count(",") + 1
+    done = programs.run(script, columns, order, sound, ranks=ranks)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("good") == ranks  # their lines may run into each other
+
+
+def test_bell_wakes_a_sleeper_that_would_sleep_for_long(monkeypatch):
+    monkeypatch.setattr(bell, "SHORTEST_NAP", programs.TIME_LIMIT)
+    mine, other = Bell(), Bell()
+    things = []
+
+    def act():
+        things.append(None)
+        other.ring(mine.name)
+
+    timer = threading.Timer(0.05, act)
+    timer.start()
+    assert mine.sleep_until(lambda: bool(things), longest=programs.TIME_LIMIT) < programs.TIME_LIMIT / 2
+    timer.join()
+
+
+@pytest.mark.parametrize("deaf", [True, False])
+def test_sleeper_looks_without_being_woken_too(deaf):
+    """A ring that is lost, and a machine without sockets, only cost time; nor does a stray ring end the sleep."""
+    mine, things = Bell(), []
+    if deaf:
+        mine.name = b""
+    mine.ring(b"")
+    Bell().ring(mine.name)
+    timer = threading.Timer(0.05, things.append, [None])
+    timer.start()
+    mine.sleep_until(lambda: bool(things), longest=0.01)
+    assert things
+    timer.join()
+
+
+def test_ringing_a_bell_that_is_gone_is_no_error():
+    Bell().ring(b"\0lenet_mp no such bell")
