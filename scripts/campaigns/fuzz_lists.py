@@ -105,7 +105,7 @@ def _difference(text: bytes, found: Collection, name: str) -> str:
         if b"\0" in path or b"\t" in path or not 0 <= sample.label < len(found.class_names):
             return f"{line!r} became {sample}"
         name = found.class_names[sample.label]
-        number = word.lstrip("+").isdecimal() and int(word) == sample.label
+        number = word.removeprefix("+").isdecimal() and int(word) == sample.label
         if not (name == word or name.split(" ")[0] == word or number):
             return f"{line!r} became class {name!r}"
     return ""
