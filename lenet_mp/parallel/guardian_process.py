@@ -91,14 +91,17 @@ class _Rank:
 
     def exit_status(self) -> int | None:
         """Return its status as ``os.waitpid`` does; None where the launcher has fetched it and Linux is old."""
+        fields = _stat(self.pid)[2]
+        if fields and fields[0] == "Z":
+            return int(fields[_EXIT_CODE])
+        # The launcher has fetched it; only from then on it stands here.
         info = bytearray(_INFO_SIZE)
         struct.pack_into("=Q", info, 0, _INFO_EXIT)
         with contextlib.suppress(OSError):
             fcntl.ioctl(self.descriptor, _GET_INFO, info)
             if struct.unpack_from("=Q", info)[0] & _INFO_EXIT:
                 return int(struct.unpack_from("=i", info, _INFO_SIZE - 4)[0])
-        fields = _stat(self.pid)[2]
-        return int(fields[_EXIT_CODE]) if fields and fields[0] == "Z" else None
+        return None
 
 
 def _launcher_of(pid: int) -> int:
