@@ -7,6 +7,8 @@ import logging
 import warnings
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from lenet_mp import files, tables
 
 if TYPE_CHECKING:
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from numpy.typing import NDArray
 
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#555555"
 PALETTE = (BLUE, ORANGE, GREEN, PURPLE, "#E69F00", "#56B4E9")
@@ -47,13 +50,28 @@ def save(figure: Figure, path: Path) -> None:
     The same drawing gives the same bytes.
     """
     undated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix)
-    with files.replaced(path) as temporary, warnings.catch_warnings():
-        # A class name in a script that the font lacks is drawn as boxes; that is no reason to stop.
+    with files.replaced(path) as temporary, _boxes_for_letters(), _names_by_content():
+        box = "tight" if figure.get_layout_engine() is not None else None
+        figure.savefig(temporary, bbox_inches=box, pad_inches=0.15, metadata=undated)
+
+
+def pixels(figure: Figure) -> NDArray[np.uint8]:
+    """Return the drawing without its background, as (H, W, 4) of red, green, blue and opacity."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - slow to import, see above
+
+    figure.patch.set_alpha(0)
+    canvas = FigureCanvasAgg(figure)
+    with _boxes_for_letters():
+        canvas.draw()  # type: ignore[no-untyped-call]
+    return np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
+
+
+@contextlib.contextmanager
+def _boxes_for_letters() -> Iterator[None]:
+    """Let a class name in a script that the font lacks be drawn as boxes; that is no reason to stop."""
+    with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        tight = figure.get_layout_engine() is not None
-        with _names_by_content():
-            box = "tight" if tight else None
-            figure.savefig(temporary, bbox_inches=box, pad_inches=0.15, metadata=undated)
+        yield
 
 
 @contextlib.contextmanager

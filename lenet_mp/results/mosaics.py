@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image
 
+from lenet_mp import files
 from lenet_mp.results import figures
 from lenet_mp.results.figures import PLAIN_TEXT
 
@@ -105,9 +107,13 @@ class _Sheet:
         self._figure.text(x, y, text, fontsize=size, va=align, fontweight=weight, **PLAIN_TEXT)
 
     def save(self, path: Path) -> None:
-        """Replace ``path`` by the sheet."""
-        self._figure.figimage(self._paper, origin="upper")
-        figures.save(self._figure, path)
+        """Replace ``path`` by the sheet, as a PNG."""
+        # The figure has only the text: images in it would take matplotlib a hundred bytes a pixel.
+        text = Image.fromarray(figures.pixels(self._figure))
+        sheet = Image.fromarray(self._paper)
+        sheet.paste(text, mask=text)
+        with files.replaced(path) as temporary:
+            sheet.save(temporary, format="png")
 
 
 def draw_maps(maps: NDArray[np.floating], path: Path, *, title: str) -> None:

@@ -142,7 +142,10 @@ def draw_confusion(counts: NDArray[np.integer], class_names: Sequence[str], path
     sums = counts.sum(axis=1, keepdims=True)
     shares = 100 * counts / np.maximum(sums, 1)
     top = float(max(shares.max(), 1))
-    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=top, interpolation="nearest")
+    edges = np.arange(classes + 1) - 0.5
+    image = axes.pcolormesh(edges, edges, shares, cmap="Blues", vmin=0, vmax=top)
+    axes.set_aspect("equal")
+    axes.invert_yaxis()
     _class_axes(axes, class_names, cell_points=72 * side / classes)
     if classes <= MAX_NUMBERED:
         for (row, column), count in np.ndenumerate(counts):
