@@ -6,7 +6,7 @@ import contextlib
 import math
 import os
 import time
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,11 +110,13 @@ def _run(world: Comm, options: dict[str, Any], conduct: Conduct, stop: StopReque
     saved = world.broadcast(conduct.take_up(held) if world.rank == 0 else None)
     state = saved.state if saved else None
     settings = config.resumed(_saved_settings(state), options) if state else Config(**options)
+    world.enter("the comparison of options", waiting=True)
+    agreement.check_options(world, _told(settings) | {"check_ranks": conduct.check_ranks})
     trainer = assembly.make_trainer(world, settings, saved=state)
     if conduct.verify_data:
         _verify(trainer)
     world.enter("the comparison of jobs", waiting=True)
-    agreement.check_job(world, trainer.fingerprint() | {"option check_ranks": str(conduct.check_ranks)})
+    agreement.check_job(world, trainer.fingerprint())
     agreement.note_instruction_sets(world, trainer.plan.isa)
     world.enter("the opening of the run folder")
     recorder = _make_recorder(trainer, conduct, saved, held)
@@ -135,6 +137,11 @@ def _saved_settings(saved: Checkpoint) -> Config:
         return Config(**saved.config)
     except TypeError as error:
         raise CheckpointError(f"the saved run has other options than this version: {error}") from error
+
+
+def _told(settings: Config) -> dict[str, object]:
+    """Return the options that the other ranks must have, too; each may have its own copy of the data."""
+    return asdict(settings) | {"data": "a folder" if settings.data else "the sample"}
 
 
 def _verify(trainer: Trainer) -> None:

@@ -3,15 +3,45 @@
 from __future__ import annotations
 
 import hashlib
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+import PIL
+
+import lenet_mp
 from lenet_mp.errors import PeerError
 
 if TYPE_CHECKING:
-    import numpy as np
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     from lenet_mp.parallel.comm import Comm
+
+
+LIBRARIES = {"NumPy": np.__version__, "Pillow": PIL.__version__}
+"""Versions that decide numbers: the order of the shards, the pixels of a JPEG."""
+
+
+def check_options(comm: Comm, options: Mapping[str, object]) -> None:
+    """Compare program and options, before the first call between ranks that depends on them.
+
+    Ranks that make other calls than rank 0 would wait for each other for ever. ``PeerError`` as of :func:`check_job`.
+    """
+    program = {"version": lenet_mp.__version__, "code": _code(), "byte order": sys.byteorder}
+    told = {f"option {name}": str(value) for name, value in options.items()}
+    check_job(comm, program | {f"version of {name}": number for name, number in LIBRARIES.items()} | told)
+
+
+def _code() -> str:
+    """Return a hash of the package's sources: versions of a program that is worked on have the same number."""
+    folder = Path(lenet_mp.__file__).parent
+    content = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        content.update(f"{path.relative_to(folder)}\0".encode() + path.read_bytes())
+    return content.hexdigest()[:16]
 
 
 def check_job(comm: Comm, fingerprint: dict[str, str]) -> None:
@@ -20,8 +50,9 @@ def check_job(comm: Comm, fingerprint: dict[str, str]) -> None:
     difference = first_difference(views)
     if difference:
         rank, name = difference
+        theirs, ours = (view.get(name, "missing") for view in (views[rank], views[0]))
         raise PeerError(
-            f"rank {rank} runs another job than rank 0: {name} is {views[rank].get(name)}, not {views[0][name]}; "
+            f"rank {rank} runs another job than rank 0: {name} is {theirs}, not {ours}; "
             "give all ranks the same program, options and data"
         )
 
@@ -48,9 +79,9 @@ def check_weights(comm: Comm, arrays: dict[str, NDArray[np.generic]]) -> None:
 
 
 def first_difference(views: list[dict[str, str]]) -> tuple[int, str] | None:
-    """Return the first rank, and the first name there, whose value is not rank 0's."""
+    """Return the first rank, and the first name there, whose value is not rank 0's, or that only one of them has."""
     for rank, view in enumerate(views):
-        for name, value in views[0].items():
-            if view.get(name) != value:
+        for name in views[0] | view:
+            if view.get(name) != views[0].get(name):
                 return rank, name
     return None

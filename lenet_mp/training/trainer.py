@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import sys
 import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-import lenet_mp
 from lenet_mp import augmentation
 from lenet_mp.augmentation import Augment
 from lenet_mp.errors import CheckpointError, DivergenceError
@@ -229,19 +227,14 @@ class Trainer:
         return bool(self.config.patience) and epochs_without_gain(self.history) >= self.config.patience
 
     def fingerprint(self) -> dict[str, str]:
-        """Return what must be equal on all ranks, by name: versions, options, data, network, place, weights."""
-        options = asdict(self.config)
-        options.pop("data")  # a rank may have its own copy of the data, the same by its fingerprint
+        """Return what must be equal on all ranks that have the same options, by name: data, network, place, weights."""
         weights = self.parameters.tobytes() + self.velocity.tobytes()
         return {
-            "version": lenet_mp.__version__,
-            "byte order": sys.byteorder,
             "data": self.dataset.fingerprint,
             "network": str(self.network.layers),
             "place": f"epoch {self.epoch} step {self.step}",
             "weights": hashlib.sha256(weights).hexdigest(),
             "class weights": "none" if self.class_weights is None else str(self.class_weights.tolist()),
-            **{f"option {name}": str(value) for name, value in options.items()},
         }
 
     def _finish_epoch(self, stop: StopRequest, recorder: Recorder, check_ranks: int) -> int:
@@ -282,7 +275,7 @@ class Trainer:
         augment = Augment(self.augmentation, self.config.seed, epoch, part.samples)
         try:
             sums = self.exchange.step(
-                self.parameters, part, number=number, request=stop.value, where=where, augment=augment
+                self.parameters, part, number=number, request=lambda: stop.value, where=where, augment=augment
             )
             self._update(sums, where)
         except DivergenceError as error:
