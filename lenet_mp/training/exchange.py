@@ -11,7 +11,7 @@ from lenet_mp.errors import DivergenceError, PeerError, UsageError
 from lenet_mp.plan import COUNTS, GROUP_SIZE, QUANTUM, REFUSED
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -82,13 +82,14 @@ class Exchange:
         part: Part,
         *,
         number: int,
-        request: int,
+        request: Callable[[], int],
         where: str,
         augment: Augment | None = None,
     ) -> Sums:
         """Return the sums over all ranks of step ``number``, which people know as ``where``.
 
-        ``augment`` is how the samples of ``part`` are changed.
+        ``augment`` is how the samples of ``part`` are changed. ``request`` is asked once they are worked, so that what
+        arrives meanwhile ends the run with this step and not with the next.
 
         Raises
         ------
@@ -116,7 +117,7 @@ class Exchange:
             augment=augment,
         )
         self._profile.lap("compute")
-        self._buffer[-2:] = request, number
+        self._buffer[-2:] = request(), number
         self._comm.step_computed()
         self._comm.enter(f"the allreduce of {where}", waiting=True)
         asleep = self._comm.asleep

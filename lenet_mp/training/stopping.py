@@ -7,6 +7,8 @@ import math
 import os
 import re
 import signal
+import socket
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 SAME_SIGNAL = 1.0
+"""Seconds within which a repetition is taken for the same signal, told by someone else."""
 _ANSWER = b"\nfinishing the step, then saving; a second signal ends this at once\n"
 INTERRUPT, TERMINATE = 1, 1 << 20
 """What one rank adds to the request that is summed over all ranks (up to a million of each)."""
@@ -28,6 +31,9 @@ class StopRequest:
     A second signal, a second or more after the first, ends the process at once. Sooner it is taken for the same: a
     batch system tells the launcher and the ranks, and the launcher tells the ranks too.
 
+    Python calls handlers between two instructions of the main thread, that is, not while this computes in C, or hangs
+    in MPI. So a thread of its own, woken by the signals themselves, answers the first one and ends on the second.
+
     Attributes
     ----------
     tells : bool
@@ -37,7 +43,8 @@ class StopRequest:
     def __init__(self) -> None:
         self.tells = False
         self._signalled = 0
-        self._arrived = -math.inf
+        self._arrived: float | None = None
+        self._answers = [_ANSWER]
         self._deadline = math.inf
 
     def limit(self, seconds: float) -> None:
@@ -56,23 +63,44 @@ class StopRequest:
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
-        """Catch the signals inside the block."""
+        """Catch the signals inside the block, which the main thread must enter."""
+        heard, wakes = socket.socketpair()
+        wakes.setblocking(False)
+        threading.Thread(target=self._listen, args=(heard,), name="signals", daemon=True).start()
+        other = signal.set_wakeup_fd(wakes.fileno(), warn_on_full_buffer=False)
         before = {number: signal.signal(number, self._remember) for number in _VALUES}
         try:
             yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+            signal.set_wakeup_fd(other)
+            wakes.close()  # ends the thread
 
     def _remember(self, number: int, _frame: FrameType | None) -> None:
-        if not self._signalled:
-            self._signalled = _VALUES[number]
-            self._arrived = time.monotonic()
-            if self.tells:
-                with contextlib.suppress(OSError):
-                    os.write(2, _ANSWER)  # not print: it may be what was interrupted
-        elif time.monotonic() - self._arrived > SAME_SIGNAL:
+        self._signalled = self._signalled or _VALUES[number]
+        self._answer()
+
+    def _listen(self, heard: socket.socket) -> None:
+        """Receive the numbers of signals, each a byte, until the other end is closed."""
+        with heard:
+            while numbers := heard.recv(1):
+                if numbers[0] in _VALUES:
+                    self._hear(numbers[0])
+
+    def _hear(self, number: int) -> None:
+        now = time.monotonic()
+        if self._arrived is None:
+            self._arrived = now
+            self._answer()
+        elif now - self._arrived > SAME_SIGNAL:
             os._exit(exit_code(_VALUES[number]))
+
+    def _answer(self) -> None:
+        """Answer once, in the thread that comes first."""
+        if self.tells:
+            with contextlib.suppress(OSError, IndexError):
+                os.write(2, self._answers.pop())  # not print: it may be what was interrupted
 
 
 _VALUES: dict[int, int] = {signal.SIGINT: INTERRUPT, signal.SIGTERM: TERMINATE, signal.SIGUSR1: TERMINATE}

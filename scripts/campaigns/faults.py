@@ -156,7 +156,7 @@ class Phase:
 
 PHASES = (
     Phase("import", 1, "start-up", None, None),
-    Phase("first step", 1, "epoch 1, step 1 of 3", None, (0, 2)),  # it was asked before that whether to stop
+    Phase("first step", 1, "epoch 1, step 1 of 3", None, (0, 1)),
     Phase("validation", 2, "evaluation", (1, 3), (2, 1)),
     Phase("checkpoint", 0, "the records of epoch 2", (1, 3), (2, 1)),
 )
