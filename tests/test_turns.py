@@ -56,6 +56,7 @@ print("good", flush=True)
         ([{5}, {3, 5}, {3, 5}, {5}], [[1, 2], [0, 3]]),
         ([{0, 1, 2, 3}], [[0]]),
         ([{2}] * 3, [[0, 1, 2]]),
+        ([{0, 1}, {0}, {0}], [[1, 2], [0]]),  # who has no choice comes first
     ],
 )
 def test_every_rank_gets_a_core_of_its_mask_and_none_has_many_more(masks, expected):

@@ -33,10 +33,11 @@ def share_cores(masks: Sequence[set[int]]) -> list[list[int]]:
     Parameters
     ----------
     masks : sequence of sets
-        Cores that each rank may run on; each rank gets the one of them that has the fewest ranks so far.
+        Cores that each rank may run on; each rank gets the one of them that has the fewest ranks so far, those with
+        the least choice first.
     """
     columns: dict[int, list[int]] = {core: [] for core in sorted(set().union(*masks))}
-    for rank, mask in enumerate(masks):
+    for rank, mask in sorted(enumerate(masks), key=lambda pair: len(pair[1])):
         columns[min(sorted(mask), key=lambda core: len(columns[core]))].append(rank)
     return [column for column in columns.values() if column]
 
