@@ -1,13 +1,16 @@
 """Ranks that share a core: who shares with whom, the order of their turns, the sum through them, the bell."""
 
+import re
 import threading
 
 import programs
 import pytest
+import small_data
 
 from lenet_mp.parallel import bell
 from lenet_mp.parallel.bell import Bell
 from lenet_mp.parallel.turns import share_cores
+from lenet_mp.training import checkpoint
 
 DRIVER = """
 import sys, time
@@ -111,3 +114,77 @@ def test_sleeper_looks_without_being_woken_too(deaf):
 
 def test_ringing_a_bell_that_is_gone_is_no_error():
     Bell().ring(b"\0lenet_mp no such bell")
+
+
+CROWDED = """
+import os, signal, sys
+os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:{cores}])
+from lenet_mp import plan
+from lenet_mp.train import main
+rank = int(os.environ.get("PMIX_RANK") or os.environ["PMI_RANK"])
+real, steps = plan.Plan.step, []
+
+def step(*arguments, **options):
+    steps.append(1)
+    if rank == {rank} and len(steps) == 2:
+        {failure}
+    return real(*arguments, **options)
+
+plan.Plan.step = step
+raise SystemExit(main(sys.argv[1:]))
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Return a folder with data, a model, and the weights of a run in one process."""
+    folder = small_data.write_place(tmp_path_factory.mktemp("turns"))
+    done = programs.train(*small_data.options(folder, folder / "alone", epochs=1))
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def train_crowded(place, tmp_path, ranks, *options, cores=1, rank=-1, failure="pass"):
+    """Train on ranks that share so few cores; return the finished process."""
+    script = tmp_path / "crowded.py"
+    script.write_text(CROWDED.format(cores=cores, rank=rank, failure=failure))
+    return programs.run(script, *small_data.options(place, tmp_path / "run", *options, epochs=1), ranks=ranks)
+
+
+@programs.needs_mpi
+@pytest.mark.parametrize(("ranks", "cores"), [(2, 1), (4, 1), (3, 2), (4, 2), (5, 2)])
+def test_the_same_weights_where_ranks_share_cores(place, tmp_path, ranks, cores):
+    """In turns, where all cores have as many ranks, and as the system divides the cores, where not."""
+    done = train_crowded(place, tmp_path, ranks, cores=cores)
+    assert done.returncode == 0, done.stderr
+    ours, alone = (checkpoint.load(folder / "last.ckpt") for folder in (tmp_path / "run", place / "alone"))
+    assert all(ours.arrays[name].tobytes() == array.tobytes() for name, array in alone.arrays.items())
+
+
+@programs.needs_mpi
+@pytest.mark.parametrize("rank", [0, 1, 3])
+@pytest.mark.parametrize(
+    ("failure", "code", "text"),
+    [
+        ("raise RuntimeError('planted')", 1, "[rank {}] fails in epoch 1, step 2 of 4: all ranks end"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", 137, "[rank {}] was killed by SIGKILL"),
+    ],
+)
+def test_a_rank_that_fails_while_others_sleep_for_their_turn_ends_the_job(
+    place, tmp_path, rank, failure, code, text
+):  # fmt: skip
+    """Whether it is the first, the last or one between: those that sleep for it end as well."""
+    done = train_crowded(place, tmp_path, 4, rank=rank, failure=failure)
+    assert done.returncode == code, done.stderr
+    assert text.format(rank) in done.stderr
+
+
+@programs.needs_mpi
+@pytest.mark.parametrize("rank", [0, 3])
+def test_a_rank_that_is_stopped_in_its_turn_is_named(place, tmp_path, rank):
+    """Those that sleep for their turn, or for its sums, are not taken for the one that hangs."""
+    stop = "os.kill(os.getpid(), signal.SIGSTOP)"
+    done = train_crowded(place, tmp_path, 4, "--timeout", "10s", rank=rank, failure=stop)
+    assert done.returncode == 75, done.stderr
+    assert f"rank {rank} does not answer: it is stopped" in done.stderr
+    assert not re.search(r"^  rank \d is in", done.stderr, re.MULTILINE)
