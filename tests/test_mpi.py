@@ -13,6 +13,7 @@ import pytest
 import small_data
 from programs import needs_mpi
 
+from lenet_mp.parallel import mpi_library
 from lenet_mp.parallel.comm import Solo, connect
 from lenet_mp.train import main
 from lenet_mp.training import checkpoint
@@ -294,6 +295,35 @@ def test_a_foreign_launcher_is_told():
     """Under a launcher whose processes the MPI library does not join, the remedy is told instead of N lone runs."""
     done = programs.run("-c", "from lenet_mp.parallel import comm; comm.connect()", SLURM_STEP_NUM_TASKS=2)
     assert "launcher started 2 processes, but each is rank 0 of 1" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("version", "expected"),
+    [
+        ("MPICH Version:      5.0.2\nMPICH configure:    --with-device=ch4:ucx,ofi --with-pm=hydra:gforker\n", False),
+        ("MPICH Version:      4.2.0\nMPICH configure:    --with-pmix=/usr --with-device=ch4:ofi\n", True),
+        ("Open MPI v5.0.11, package: Open MPI root@x Distribution, ident: 5.0.11, repo rev: v5.0.11\0", True),
+        ("Intel(R) MPI Library 2021.18 for Linux* OS\n", True),
+        ("MPI VERSION    : CRAY MPICH version 8.1.28.15 (ANL base 3.4a2)\n", True),
+    ],
+)
+def test_libraries_that_a_pmix_launcher_can_start(version, expected):
+    """MPICH, where it was built without PMIx, would end the process with a page of its own instead of the remedy."""
+    assert mpi_library.understands_pmix(version) == expected
+
+
+def test_a_launcher_that_the_library_does_not_understand_is_told_before_mpi_begins():
+    """Open MPI's mpirun, or srun --mpi=pmix, with an MPICH that ends the process in MPI_Init."""
+    program = (
+        "import mpi4py; mpi4py.rc.initialize = False; from mpi4py import MPI; "
+        "MPI.Get_library_version = lambda: 'MPICH Version: 5.0\\nMPICH configure: --with-pm=hydra'; "
+        "from lenet_mp.train import main; raise SystemExit(main([]))"
+    )
+    done = programs.run("-c", program, PMIX_RANK=1, OMPI_COMM_WORLD_SIZE=2)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith(
+        "lenet-mp train: error: the launcher speaks PMIx, which the library in use (MPICH 5.0) does not: it belongs"
+    )
 
 
 def test_one_process_in_a_batch_job_needs_no_mpi():

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from lenet_mp.errors import UsageError
-from lenet_mp.parallel import guardian
+from lenet_mp.parallel import guardian, mpi_library
 from lenet_mp.parallel.bell import Bell
 from lenet_mp.parallel.turns import Turns, share_cores
 
@@ -168,21 +168,14 @@ class Mpi(_Phases):
     def __init__(self) -> None:
         super().__init__()
         guardian.queue()
-        try:
-            from mpi4py import MPI  # noqa: PLC0415
-        except (ImportError, RuntimeError) as error:
-            raise UsageError(
-                "started by an MPI launcher, but mpi4py finds no MPI library "
-                f"({str(error).splitlines()[0]}): pip install 'lenet-mp[mpi]', or load your site's MPI module"
-            ) from error
-        self._mpi = MPI
+        self._mpi = MPI = mpi_library.start()
         self._world = MPI.COMM_WORLD
         self.rank = self._world.Get_rank()
         self.size = self._world.Get_size()
         guardian.join(self.rank)
         self.enter(self.phase)
         atexit.register(guardian.leave)
-        self.library = _short(MPI.Get_library_version())
+        self.library = mpi_library.short(MPI.Get_library_version())
         node = self._world.Split_type(MPI.COMM_TYPE_SHARED)
         self.local_size = node.Get_size()
         self._share_cores(node)
@@ -269,12 +262,6 @@ class Mpi(_Phases):
         guardian.claim()
         self._world.Abort(code)
         os._exit(code)  # where a launcher lets Abort return
-
-
-def _short(version: str) -> str:
-    """Return name and number of an MPI library: its full version text may fill a page."""
-    first_line = version.partition("\n")[0].partition(",")[0].rstrip("\0")
-    return " ".join(first_line.replace("Version:", "").split())
 
 
 def connect() -> Comm:
