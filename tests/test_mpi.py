@@ -153,6 +153,23 @@ def test_a_rank_that_fails_outside_of_steps_ends_the_job(place, tmp_path, phase)
     assert not processes_of(script)
 
 
+def test_no_rank_leaves_before_a_stop_is_saved(place, tmp_path):
+    """Where rank 0 takes its time to write, the others wait: launchers end a job with the first rank that exits."""
+    script, left = tmp_path / "stop.py", tmp_path / "left"
+    script.write_text(
+        "import os, sys, time, signal\nfrom lenet_mp.training import recorder\nfrom lenet_mp.train import main\n"
+        "real = recorder.RunRecorder.stopped\n"
+        "def stopped(self, trainer):\n"
+        f"    time.sleep(1)\n    assert not os.path.exists({str(left)!r})\n    real(self, trainer)\n"
+        "recorder.RunRecorder.stopped = stopped\n"
+        f"try: code = main([*sys.argv[1:], '--max-time', '0.000001'])\nfinally: open({str(left)!r}, 'w').close()\n"
+        "raise SystemExit(code)\n"
+    )
+    done = programs.run(script, *options(place), "--out", tmp_path / "run", ranks=3)
+    assert done.returncode == 143, done.stderr
+    assert checkpoint.load(tmp_path / "run" / "last.ckpt").step == 1
+
+
 def test_a_rank_that_cannot_even_speak_ends_the_job(place, tmp_path):
     """When a failing rank's message cannot be written, the job ends all the same."""
     script = tmp_path / "fail.py"

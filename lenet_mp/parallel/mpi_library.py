@@ -32,7 +32,8 @@ def start() -> Any:
         if "PMIX_RANK" in os.environ and not understands_pmix(version):
             raise UsageError(
                 f"the launcher speaks PMIx, which the library in use ({short(version)}) does not: it belongs to "
-                "another MPI; use the launcher of that MPI (command -v mpirun shows yours; for srun see srun --mpi=list)"
+                "another MPI; use the launcher of that MPI (command -v mpirun shows yours; of srun's ways to start "
+                "ranks, srun --mpi=list tells)"
             )
         MPI.Init_thread(MPI.THREAD_MULTIPLE)
     return MPI

@@ -27,6 +27,8 @@ from lenet_mp.training.schedule import epochs_without_gain
 from lenet_mp.training.stopping import StopRequest, exit_code
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from lenet_mp.data.shards import Dataset
@@ -250,7 +252,7 @@ class Trainer:
             self.profile.lap("records")
             if requested:
                 self.dataset.check_unchanged()
-                recorder.stopped(self)
+                self._record("the records of a stop", recorder.stopped)
                 return requested
         self.dataset.check_unchanged()
         worked = self.running.samples - samples_before
@@ -258,12 +260,16 @@ class Trainer:
         recorder.steps_done(self)
         self._close_epoch(start, rate)
         self.profile.lap("evaluation")
-        self.comm.enter(f"the records of epoch {self.epoch}")
-        recorder.epoch_done(self)
-        self.comm.enter(f"the records of epoch {self.epoch}", waiting=True)
-        self.comm.rest()
+        self._record(f"the records of epoch {self.epoch}", recorder.epoch_done)
         self.profile.lap("records")
         return 0
+
+    def _record(self, what: str, record: Callable[[Trainer], None]) -> None:
+        """Let rank 0 write; the others wait for it, since many a launcher ends a job with the first rank that exits."""
+        self.comm.enter(what)
+        record(self)
+        self.comm.enter(what, waiting=True)
+        self.comm.rest()
 
     def _work(self, stop: StopRequest) -> int:
         """One step: gradients of all ranks, then the same update on each; return the summed stop requests."""
