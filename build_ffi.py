@@ -29,6 +29,7 @@ COMPILE_ARGS = [
     # Neither changes a result: nobody reads errno or the floating-point exception flags.
     "-fno-math-errno",
     "-fno-trapping-math",
+    "-frecord-gcc-switches",  # this list, and what CFLAGS adds to it, for 'lenet-mp doctor'
     # No -march: csrc/isa.c chooses when it is loaded.
 ]
 LINK_ARGS = ["-fopenmp", "-lm"]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lenet_mp import cli
-from lenet_mp.diagnosing import diagnosis, diagnosis_files, diagnosis_mpi
+from lenet_mp.diagnosing import diagnosis, diagnosis_engine, diagnosis_files, diagnosis_mpi
 from lenet_mp.diagnosing.diagnosis import Finding, Status, problem
 from lenet_mp.errors import UsageError
 from lenet_mp.parallel import comm
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _findings(options: argparse.Namespace, world: Comm, everyone: list[dict[str, object]]) -> Iterator[Finding]:
     """Yield what every check finds, as soon as it is found."""
     yield from diagnosis.check_python()
-    yield from diagnosis.check_engine()
+    yield from diagnosis_engine.check_engine()
     yield from diagnosis.check_threads(world)
     # A launcher does not start a second one inside its job, so MPI is looked at from inside then.
     yield from diagnosis_mpi.check_ranks(world, everyone) if everyone else diagnosis_mpi.check_mpi()

@@ -4,6 +4,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import programs
 import pytest
@@ -11,7 +12,7 @@ import small_data
 from programs import needs_mpi
 
 from lenet_mp import doctor
-from lenet_mp.diagnosing import diagnosis, diagnosis_files, diagnosis_mpi
+from lenet_mp.diagnosing import diagnosis, diagnosis_engine, diagnosis_files, diagnosis_mpi
 from lenet_mp.diagnosing.diagnosis import Status
 from lenet_mp.parallel import comm, launch
 
@@ -52,18 +53,58 @@ def test_any_problem_makes_the_exit_code_one(tmp_path, monkeypatch, capsys):
 def test_a_forced_instruction_set_is_told(monkeypatch):
     """A weaker LENET_MP_ISA is a note, one that does not exist is a problem; both are to be unset."""
     monkeypatch.setenv("LENET_MP_ISA", "generic")
-    findings = diagnosis.check_engine()
+    findings = diagnosis_engine.check_engine()
     assert "runs on generic" in str(findings[0])
     if "avx2" in str(findings[0]):
         assert "LENET_MP_ISA forces generic" in notes(findings)[0]
     monkeypatch.setenv("LENET_MP_ISA", "mmx")
-    assert "LENET_MP_ISA=mmx: no such instruction set" in problems(diagnosis.check_engine())[0]
+    assert "LENET_MP_ISA=mmx: no such instruction set" in problems(diagnosis_engine.check_engine())[0]
 
 
 def test_a_missing_c_core_is_told(monkeypatch):
     """Without the extension the remedy is to build it."""
-    monkeypatch.setattr(diagnosis.importlib.util, "find_spec", lambda _: None)
-    assert "not built -> pip install" in problems(diagnosis.check_engine())[0]
+    monkeypatch.setattr(diagnosis_engine.importlib.util, "find_spec", lambda _: None)
+    assert "not built -> pip install" in problems(diagnosis_engine.check_engine())[0]
+
+
+RECORDED = b"\0GNU C11 12.2.0 -mtune=generic %s -g -O3 -O3 -fPIC -fopenmp -ffp-contract=off -fno-math-errno\0"
+
+
+@pytest.mark.parametrize(
+    ("flags", "findings"),
+    [
+        (b"-march=x86-64", []),
+        (b"-march=x86-64 -ffast-math", ["problem  the C core is built with -ffast-math: its results depend"]),
+        (b"-march=znver4 -mavx512f", ["note     the C core is built with -march=znver4: on another processor it"]),
+    ],
+)
+def test_compiler_flags_are_judged(flags, findings):
+    """What CFLAGS added to the build is found, and told where it does harm."""
+    found = diagnosis_engine.compiler_flags(b"\x7fELF" + 2 * (RECORDED % flags))
+    assert found == [
+        *(word for word in flags.decode().split() if not word.startswith("-mavx")),
+        "-O3", "-fopenmp", "-ffp-contract=off", "-fno-math-errno",
+    ]  # fmt: skip
+    told = [str(finding) for finding in diagnosis_engine.check_flags(found)]
+    assert len(told) == len(findings)
+    assert all(line.startswith(start) for line, start in zip(told, findings, strict=True))
+    assert diagnosis_engine.compiler_flags(b"\x7fELF\0") == []
+
+
+def test_the_flags_of_this_build_are_told():
+    """Optimized, without contraction, and nothing from CFLAGS that does harm."""
+    engine = str(diagnosis_engine.check_engine()[0])
+    assert engine.startswith("ok ")
+    assert "-O3" in engine
+    assert "-ffp-contract=off" in engine
+
+
+def test_ranks_of_one_thread_need_no_advice_on_threads(monkeypatch):
+    """That they are more than the cores is told once, by the check of ranks."""
+    for name in ("OMP_NUM_THREADS", "SLURM_CPUS_PER_TASK"):
+        monkeypatch.delenv(name, raising=False)
+    crowded = SimpleNamespace(cores=2, local_size=4, share=0.5)
+    assert not any("threads share" in str(finding) for finding in diagnosis.check_threads(crowded))
 
 
 def test_missing_packages_are_named(monkeypatch):

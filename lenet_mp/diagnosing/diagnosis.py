@@ -1,15 +1,12 @@
-"""What ``lenet-mp doctor`` looks at in this process's surroundings: Python, packages, C core, threads, H5, pictures.
+"""What ``lenet-mp doctor`` looks at in this process's surroundings: Python, packages, threads, pictures.
 
 Each check returns findings and raises nothing: a broken installation is what it is for.
 """
 
 from __future__ import annotations
 
-import importlib.util
-import json
 import os
 import platform
-import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -21,7 +18,6 @@ from typing import TYPE_CHECKING
 from lenet_mp.errors import UsageError
 from lenet_mp.parallel import threads
 from lenet_mp.parallel.comm import Solo
-from lenet_mp.training.environment import processor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,11 +26,6 @@ if TYPE_CHECKING:
 
 OLDEST_PYTHON = (3, 11)
 NEEDED = ("numpy", "h5py", "pillow", "cffi", "matplotlib", "tqdm", "tomli-w", "jinja2")
-ENGINE = """
-import json
-from lenet_mp import _native
-print(json.dumps([_native.isa(), _native.available()]))
-"""
 PICTURES = "import matplotlib; print(matplotlib.get_cachedir())"
 BUSY = 0.5
 """Cores that others may use before it is worth a note."""
@@ -119,31 +110,6 @@ def check_python() -> list[Finding]:
     return findings
 
 
-def check_engine() -> list[Finding]:
-    """Look whether the C core loads, in a process of its own, and what it runs on."""
-    specification = importlib.util.find_spec("lenet_mp._kernels")
-    if specification is None or specification.origin is None:
-        return [problem("the C core is not built", "pip install . in the checkout, with a C compiler (gcc, libc6-dev)")]
-    code, output, reason = ask([sys.executable, "-c", ENGINE])
-    if code:
-        if "LENET_MP_ISA" in reason:
-            return [problem(reason.partition(": ")[2], "unset LENET_MP_ISA")]
-        return [problem(f"the C core does not load ({reason})", "build it again: pip install --force-reinstall .")]
-    used, available = json.loads(output)
-    compiler = _compiler(Path(specification.origin))
-    findings = [ok(f"C core by {compiler} for {', '.join(available)}; runs on {used}, {processor()}")]
-    if used != available[-1]:
-        findings.append(note(f"LENET_MP_ISA forces {used}, the CPU has {available[-1]}", "unset LENET_MP_ISA"))
-    return findings
-
-
-def _compiler(extension: Path) -> str:
-    """Name and version that the compiler left in the file."""
-    content = extension.read_bytes()
-    match = re.search(rb"GCC: \([^)\0]*\) [\d.]+|clang version [\d.]+", content)
-    return match[0].decode(errors="replace") if match else "an unnamed compiler"
-
-
 def check_threads(comm: Comm | None = None) -> list[Finding]:
     """Look at cores, the variables that choose threads, and who else uses the cores."""
     comm = comm or Solo()
@@ -159,7 +125,7 @@ def check_threads(comm: Comm | None = None) -> list[Finding]:
     set_here = [f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith(("OMP_", "GOMP_"))]
     told = f" ({', '.join(set_here)})" if set_here else ""
     findings = [ok(f"threads a rank: {count}, on {cores} of {os.cpu_count()} cores{told}")]
-    if count * local_ranks > cores:
+    if count > 1 and count * local_ranks > cores:  # of ranks with one thread each, the ranks' own check tells
         text = f"{local_ranks} x {count} threads share {cores} cores"
         findings.append(note(text, "unset OMP_NUM_THREADS and SLURM_CPUS_PER_TASK, or start fewer ranks"))
         if before and before.lower() == "active":
