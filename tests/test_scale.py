@@ -123,6 +123,7 @@ def test_a_report_tells_all_figures(tmp_path):
     assert shared.startswith("4 x 1")
     assert shared.count("%") == 1  # the share of the cores that it got
     assert "25 us a message and 10 Gbit/s" in text
+    assert "takes at most 32,768 samples a step: rows with more tell" in " ".join(text.split())
     assert "4,096" in text
 
 

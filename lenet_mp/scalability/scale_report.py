@@ -14,6 +14,7 @@ from lenet_mp import tables
 from lenet_mp.scalability.prediction import Node
 from lenet_mp.scalability.scale_verdict import verdict
 from lenet_mp.scalability.scaling import PARTS, Setup, efficiency, fit_network, karp_flatt, speedup
+from lenet_mp.training.config import MAX_SAMPLES_A_STEP
 from lenet_mp.training.environment import processor
 
 if TYPE_CHECKING:
@@ -167,6 +168,11 @@ class Report:
             "are not divided, so strong scaling ends where there are more threads than groups. A larger batch needs "
             "another learning rate and may learn less from a sample: that is not counted here."
         )
+        if any(weak.batch_size > MAX_SAMPLES_A_STEP for _, weak in self.predictions()):
+            text += (
+                f" 'lenet-mp train' takes at most {MAX_SAMPLES_A_STEP:,} samples a step: rows with more tell what they "
+                "would take without that limit."
+            )
         return f"{textwrap.fill(text, 118, break_on_hyphens=False)}\n"
 
 
