@@ -13,7 +13,7 @@ import pytest
 BIN = Path(sys.executable).parent
 MPIRUN = shutil.which("mpirun", path=f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}")
 needs_mpi = pytest.mark.skipif(MPIRUN is None, reason="no mpirun here: pip install 'lenet-mp[mpi]'")
-TIME_LIMIT = 120
+TIME_LIMIT = 240
 # Open MPI alone reads these: as root, and with more ranks than cores, it starts nothing without being told to; and its
 # probing for network cards takes a second a start.
 OPEN_MPI = {
