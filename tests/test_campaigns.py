@@ -13,6 +13,21 @@ import pytest
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 NAMES = sorted(path.stem for path in (SCRIPTS / "campaigns").glob("*.py") if "\ndef run(" in path.read_text("utf-8"))
 
+OVERFLOW = """\
+=================================================================
+==31370==ERROR: AddressSanitizer: heap-buffer-overflow on address 0x61b0000cd912 at pc 0x7f85 bp 0x7f85 sp 0x7f85
+READ of size 16 at 0x61b0000cd912 thread T1
+    #0 0x7f85e3761648 in _mm_loadu_si128 /usr/lib/gcc/x86_64-linux-gnu/12/include/emmintrin.h:703
+    #1 0x7f85e3761648 in load_block /tmp/campaign/csrc/pixels.h:66
+    #2 0x7f85e3761648 in transpose_row /tmp/campaign/csrc/pixels.h:109
+    #3 0x7f85e37abee5 in read_image /tmp/campaign/csrc/front.c:208
+    #4 0x7f85e37ba4d4 in forward /tmp/campaign/csrc/step.c:63
+
+0x61b0000cd918 is located 0 bytes to the right of 1432-byte region [0x61b0000cd380,0x61b0000cd918)
+"""
+ODD = "store to misaligned address 0x62a00006c204 for type 'int64_t', which requires 8 byte alignment"
+"""What gcc's sanitizers say of the planted mistakes, shortened."""
+
 
 @pytest.fixture
 def campaign(monkeypatch):
@@ -55,6 +70,28 @@ def test_a_failure_is_told_and_counted(campaign, capsys):
     assert (tally.tried, tally.failed) == (3, 1)
     assert line.startswith("broken: tried 3, failed 1 (seed 7, ")
     assert capsys.readouterr().out.splitlines()[0] == "broken: FAILED attempt 1 of seed 7"
+
+
+@pytest.mark.parametrize(
+    ("bug", "report", "right"),
+    [
+        ("bounds", OVERFLOW, True),
+        ("bounds", OVERFLOW.replace("heap-buffer-overflow", "heap-use-after-free"), False),
+        ("bounds", OVERFLOW.replace("READ", "WRITE"), False),
+        ("bounds", OVERFLOW.replace("read_image", "lenet_adopt"), False),
+        ("bounds", OVERFLOW.replace("/csrc/", "/libgomp/"), False),
+        ("bounds", OVERFLOW.replace("    #3", "allocated by thread T0 here:\n    #0"), False),
+        ("bounds", "==7==ERROR: AddressSanitizer: SEGV on unknown address 0x0 (pc 0x1 bp 0x2 sp 0x3 T0)\n", False),
+        ("undefined", f"step.c:177:23: runtime error: {ODD}", True),
+        ("undefined", f"step.c:177:23: runtime error: {ODD}".replace("store to", "load of"), False),
+        ("undefined", f"front.c:20:3: runtime error: {ODD}", False),
+        ("undefined", "step.c:177:23: runtime error: signed integer overflow: 1 + 2147483647 cannot be ...", False),
+    ],
+)
+def test_a_planted_mistake_is_found_only_by_a_report_of_it(campaign, bug, report, right):
+    """Another kind of mistake, or one in another place, is no proof that a sanitizer sees the planted one."""
+    assert campaign  # which puts the folder of the campaigns on the path
+    assert importlib.import_module("campaigns.sanitizers").reported(bug, report) is right
 
 
 def test_sizes_are_checked(campaign, capsys):
