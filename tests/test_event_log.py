@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lenet_mp.errors import UsageError
+from lenet_mp.errors import OutputError, UsageError
 from lenet_mp.training.evaluation import Scores
 from lenet_mp.training.event_log import FOLDER, EventLog, require
 
@@ -94,6 +95,75 @@ def test_a_resumed_run_hides_what_is_worked_again(tmp_path):
     second.epoch_done(row(2), WEIGHTS)
     second.close()
     assert scalars(tmp_path, "loss/train") == [(1, 1.0), (2, 0.5)]
+
+
+def test_a_torn_event_is_no_event(tmp_path):
+    """What a kill left of an epoch's event is not shown, and the epoch is taken for missing."""
+    pytest.importorskip("tensorboardX")
+    first = EventLog(tmp_path, 0)
+    first.epoch_done(row(1), WEIGHTS)
+    first.epoch_done(row(2), WEIGHTS)
+    first.close()
+    (file,) = (tmp_path / FOLDER).iterdir()
+    whole = file.read_bytes()
+    for bytes_lost in (1, 100, 1000):
+        file.write_bytes(whole[:-bytes_lost])
+        second = EventLog(tmp_path, 2)
+        assert [second.lacks(epoch) for epoch in (1, 2)] == [False, True]
+        second.epoch_done(row(2), {})
+        second.close()
+        assert scalars(tmp_path, "loss/train") == [(1, 1.0), (2, 0.5)]
+        assert not EventLog(tmp_path, 2).lacks(2)
+        for later in set((tmp_path / FOLDER).iterdir()) - {file}:
+            later.unlink()
+
+
+def test_the_order_of_processes_is_not_that_of_the_clock(tmp_path, monkeypatch):
+    """Where the clock was put back between two processes, what the second hides is still what the first wrote."""
+    pytest.importorskip("tensorboardX")
+    for epoch, (now, loss) in enumerate(((2e9, 9.0), (1e9, 1.0))):
+        monkeypatch.setattr("time.time", lambda now=now: now)
+        log = EventLog(tmp_path, epoch)
+        log.epoch_done(row(1), WEIGHTS)
+        log.epoch_done(row(2, loss=loss), WEIGHTS)
+        log.close()
+    assert scalars(tmp_path, "loss/train")[-1] == (2, 1.0)
+    assert len({path.name.partition(".out.")[0] for path in (tmp_path / FOLDER).iterdir()}) == 2
+
+
+def test_test_scores_are_written_once(tmp_path):
+    """A finished run that is resumed adds no second score of the same epoch."""
+    pytest.importorskip("tensorboardX")
+    for epoch in (0, 1):
+        log = EventLog(tmp_path, epoch)
+        if log.lacks(1):
+            log.epoch_done(row(1), WEIGHTS)
+        log.tested({"last": Scores(10, 1.5, 0.4, 0.9)}, 1)
+        log.close()
+    assert scalars(tmp_path, "accuracy/test_top1_last") == [(1, pytest.approx(0.4))]
+    assert scalars(tmp_path, "loss/train") == [(1, 1.0)]
+
+
+def test_a_strange_file_in_the_folder_does_no_harm(tmp_path):
+    """What is no event file counts for nothing, whatever lengths it claims."""
+    pytest.importorskip("tensorboardX")
+    (tmp_path / FOLDER).mkdir()
+    (tmp_path / FOLDER / "a.tfevents.folder").mkdir()
+    for number, data in enumerate((b"", b"\xff" * 40, bytes(100), b"\x04" + bytes(11) + b"\xff" * 8)):
+        (tmp_path / FOLDER / f"b.tfevents.{number}").write_bytes(data)
+    assert EventLog(tmp_path, 3).lacks(3)
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path, monkeypatch):
+    """A full disk at the start is one line about the folder."""
+    library = pytest.importorskip("tensorboardX")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(library.event_file_writer, "EventsWriter", full)
+    with pytest.raises(OutputError, match=f"cannot write {tmp_path / FOLDER}: No space left on device; free some"):
+        EventLog(tmp_path, 0)
 
 
 def test_without_the_library_the_remedy_is_told(monkeypatch):

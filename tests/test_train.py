@@ -564,8 +564,28 @@ def test_init_from_starts_with_the_weights_of_another_run(place, reference, tmp_
     assert "nothing does not exist" in capsys.readouterr().err
 
 
-def test_tensorboard_events_are_written(place, tmp_path):
-    """--tensorboard leaves an event file in the run folder."""
+@pytest.mark.filterwarnings("ignore")  # TensorBoard and protobuf, about each other's old habits
+def test_every_epoch_has_one_event_whatever_became_of_its_process(place, tmp_path):
+    """Killed between an epoch's checkpoint and event, gone on without events, with them: one event an epoch."""
     pytest.importorskip("tensorboardX")
-    assert main(options(place, tmp_path / "run", "--epochs", "1", "--tensorboard")) == 0
-    assert len(list((tmp_path / "run" / "tensorboard").iterdir())) == 1
+    accumulators = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    out, script = tmp_path / "run", tmp_path / "killed.py"
+    script.write_text(
+        "import os, sys\nfrom lenet_mp.train import main\nfrom lenet_mp.training.event_log import EventLog\n"
+        "real = EventLog.epoch_done\n"
+        "def epoch_done(self, row, *more):\n    os._exit(9) if row['epoch'] == 2 else real(self, row, *more)\n"
+        "EventLog.epoch_done = epoch_done\nmain(sys.argv[1:])\n"
+    )
+    assert programs.run(script, *options(place, out, "--epochs", "3", "--tensorboard")).returncode == 9
+    resume = ["--resume", str(out), "--progress", "off"]
+    assert main([*resume, "--tensorboard"]) == 0
+    assert main([*resume, "--epochs", "4"]) == 0
+    for _ in range(2):
+        assert main([*resume, "--epochs", "5", "--tensorboard"]) == 0
+    events = accumulators.EventAccumulator(str(out / "tensorboard"), size_guidance={"histograms": 0, "scalars": 0})
+    events.Reload()
+    for tag, column in (("loss/train", "loss"), ("accuracy/validation_top1", "val_top1")):
+        expected = [(int(row["epoch"]), pytest.approx(float(row[column]))) for row in rows(out)]
+        assert [(event.step, event.value) for event in events.Scalars(tag)] == expected
+    assert [event.step for event in events.Histograms("C1/weight")] == [1, 2, 3, 4, 5]
+    assert [event.step for event in events.Scalars("accuracy/test_top1_last")] == [3, 5]

@@ -111,6 +111,7 @@ class RunRecorder:
         if trainer.step == 0:
             self.draw_curves(trainer)
             self._save_due_feature_maps(trainer)
+        self._optional("TensorBoard events", lambda: self._write_events(trainer))
 
     def step_done(self, trainer: Trainer) -> None:
         """Move the progress display; save, if the last checkpoint is too old."""
@@ -135,7 +136,7 @@ class RunRecorder:
         self._console.epoch(row, sum(past["seconds"] for past in trainer.history))
         self.draw_curves(trainer)
         self._save_due_feature_maps(trainer)
-        self._optional("TensorBoard events", lambda: self._write_events(trainer, row))
+        self._optional("TensorBoard events", lambda: self._write_events(trainer))
 
     def stopped(self, trainer: Trainer) -> None:
         """Save the unfinished epoch and say how to go on."""
@@ -183,10 +184,14 @@ class RunRecorder:
             self._console.say(f"{plural(self._not_drawn, 'drawing')} failed: see the warnings in log.txt")
         self._console.say(f"results: {self._folder.path} (report.html, curves.png, metrics.csv, features/, best.ckpt)")
 
-    def _write_events(self, trainer: Trainer, row: dict[str, Any]) -> None:
-        if self._events:
-            pictures = self._folder.feature_folder(trainer.epoch)
-            arrays = trainer.network.views(trainer.parameters)
+    def _write_events(self, trainer: Trainer) -> None:
+        """Write the events of all finished epochs of which there are none; the weights are known of the last alone."""
+        if self._events is None:
+            return
+        for row in [row for row in trainer.history if self._events.lacks(row["epoch"])]:
+            ends_here = trainer.step == 0 and row["epoch"] == trainer.epoch
+            arrays = trainer.network.views(trainer.parameters) if ends_here else {}
+            pictures = self._folder.feature_folder(row["epoch"])
             self._events.epoch_done(row, arrays, pictures if pictures.exists() else None)
 
     def _write_tested(self, results: dict[str, Scores], epoch: int) -> None:
