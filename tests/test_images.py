@@ -182,14 +182,59 @@ def test_truncated_files_are_errors(tmp_path, form):
     assert not any("\n" in text for text in refused)
 
 
-def png_that_claims(width, height):
-    """Return a PNG of a few bytes that declares a huge image."""
+def png(header, packed):
+    """Return a PNG of (width, height, bits, colour type, interlaced) and compressed rows, in two pieces."""
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + parts
+    width, height, bits, kind, interlaced = header
+    parts = [chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, interlaced))]
+    if kind == 3:
+        parts.append(chunk(b"PLTE", bytes(range(6))))
+    parts += [chunk(b"IDAT", packed[:9]), chunk(b"IDAT", packed[9:]), chunk(b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def rows_of_png(header, value):
+    """Return the rows of a PNG with ``value`` in every byte, each after its filter's number, as a list."""
+    width, height, bits, kind, interlaced = header
+    places = np.arange(height * width).reshape(height, width)
+    adam7 = ((0, 8, 0, 8), (0, 8, 4, 8), (4, 8, 0, 4), (0, 4, 2, 4), (2, 4, 0, 2), (0, 2, 1, 2), (1, 2, 0, 1))
+    passes = [places[y::dy, x::dx] for y, dy, x, dx in adam7] if interlaced else [places]
+    channels = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[kind]
+    return [bytes([0] + [value] * -(-len(row) * bits * channels // 8)) for part in passes for row in part if row.size]
+
+
+KINDS = [(bits, 0) for bits in (1, 2, 4, 8, 16)] + [(8, 2), (16, 2), (1, 3), (8, 4), (16, 4), (8, 6), (16, 6)]
+
+
+@pytest.mark.parametrize("interlaced", [0, 1])
+@pytest.mark.parametrize("shape", [(24, 20), (3, 2), (1, 1), (9, 17)])
+@pytest.mark.parametrize(("bits", "kind"), KINDS)
+def test_a_png_with_too_few_rows_is_truncated(shape, bits, kind, interlaced):
+    """Whole rows that are missing, which Pillow takes for black ones, are an error; black rows that are there, not."""
+    header = (*shape, bits, kind, interlaced)
+    for value in (0, 1):
+        rows = rows_of_png(header, value)
+        if value == 0 or kind != 3:
+            assert Decoder(SIZE).decode(png(header, zlib.compress(b"".join(rows)))).shape == (*SIZE, 3)
+        for count in range(len(rows)):
+            with pytest.raises(DataError, match="truncated"):
+                Decoder(SIZE).decode(png(header, zlib.compress(b"".join(rows[:count]))))
+
+
+def test_a_png_that_loses_rows_to_a_wrong_checksum_is_damaged():
+    """An image whose data have a wrong checksum is refused, and not taken without its last rows."""
+    image = np.random.default_rng(0).integers(1, 256, (600, 1500), np.uint8)
+    packed = bytearray(zlib.compress(b"".join(b"\0" + row.tobytes() for row in image)))
+    packed[-1] ^= 1
+    with pytest.raises(DataError, match="broken data stream"):
+        Decoder(SIZE).decode(png((500, 600, 8, 2, 0), packed))
+
+
+def png_that_claims(width, height):
+    """Return a PNG of a few bytes that declares a huge image."""
+    return png((width, height, 8, 2, 0), zlib.compress(bytes(1000)))
 
 
 @pytest.mark.parametrize("size", [(13_000, 13_000), (60_000, 60_000), (50_000, 1001), (9000, 9950)])

@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from lenet_mp import files
+from lenet_mp.data import png_rows
 from lenet_mp.errors import DataError
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class Decoder:
                 if image.format == "PNG":
                     # Decoding alone ignores the checksums of PNG: damaged pixels would pass for good ones.
                     Image.open(io.BytesIO(data), formats=("PNG",)).verify()
-                return self._resized(image)
+                return self._resized(image, data)
         except DataError:
             raise
         except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
@@ -100,8 +101,12 @@ class Decoder:
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise DataError(f"cannot be decoded ({reason})") from error
 
-    def _resized(self, image: ImageFile.ImageFile) -> Image.Image:
+    def _resized(self, image: ImageFile.ImageFile, data: bytes) -> Image.Image:
         height, width = self.size
+        if image.format == "PNG":
+            # First of all: EXIF may lie behind the pixels, and whoever looks for it there passes over their errors.
+            image.load()
+            png_rows.check(data, image)
         turn = _orientation(image)
         least = math.ceil(LEAST_REDUCED * width), math.ceil(LEAST_REDUCED * height)
         # A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size, and without its colours: much faster.

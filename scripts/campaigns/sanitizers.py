@@ -25,12 +25,15 @@ DRIVER = Path(__file__).with_name("random_plans.py")
 FLAGS = ("-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined")
 WORTH_ALL = 200
 CHUNK = 500
-ACCESS = r"ERROR: AddressSanitizer: heap-buffer-overflow on .*\nREAD of size \d+ at .*\n"
-REPORTS = {
-    # Where the images are read: by the first layer, or for the mean that jitter starts from, whichever comes first.
-    "bounds": re.compile(ACCESS + r"(?: +#\d+ .*\n)*? +#\d+ \w+ in (?:read_image|draw_sample) \S*/csrc/\w+\.c:\d+"),
-    "undefined": re.compile(r"\bstep\.c:\d+:\d+: runtime error: store to misaligned address \w+ for type 'u?int64_t'"),
-}
+BEYOND = re.compile(
+    # Where the read begins inside of the image and ends outside, the kind is called an unknown one.
+    r"ERROR: AddressSanitizer: (?:heap-buffer-overflow|unknown-crash) on .*\nREAD of size \d+ at .*\n"
+    # Images are read by the first layer, and for the mean that jitter starts from: whichever comes first.
+    r"(?: +#\d+ .*\n)*? +#\d+ \w+ in \w+ \S*/csrc/(?:front|augment)\.c:\d+.*\n"
+    r"(?: +#\d+ .*\n)*\n\w+ is located \d+ bytes (?:to the right of|after) \d+-byte region"
+)
+ODD = re.compile(r"\bstep\.c:\d+:\d+: runtime error: store to misaligned address \w+ for type 'u?int64_t'")
+REPORTS = {"bounds": BEYOND, "undefined": ODD}
 """What must be said of each mistake: which kind it is, and where in the core it shows."""
 TIME_LIMIT = 3600
 Ended = subprocess.CompletedProcess[str]
