@@ -5,14 +5,21 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
+import socket
 import stat
 from typing import TYPE_CHECKING
 
+from lenet_mp import processes
 from lenet_mp.errors import OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+LARGEST_TEXT = 1 << 28
+LONGEST_NAME = 255
+"""Bytes of a file's name on the usual file systems."""
 
 
 def write_atomically(path: Path, data: bytes | bytearray | memoryview) -> None:
@@ -35,12 +42,14 @@ def replaced(path: Path) -> Iterator[Path]:
 
     The temporary name keeps the suffix, so that libraries which choose a format by it work. If the body raises,
     ``path`` is untouched and the temporary file is removed; an ``OSError`` becomes an ``OutputError``. What is no
-    regular file, as ``/dev/null``, keeps its place: that is an ``OutputError`` too.
+    regular file, as ``/dev/null``, keeps its place: that is an ``OutputError`` too. What killed processes of this host
+    have left in the folder is removed.
     """
     if _is_special(path):
         raise OutputError(f"cannot write {path}: it is a device, pipe or socket; name an ordinary file")
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    temporary = _temporary(path)
     try:
+        _sweep_after_the_dead(path.parent)
         temporary.unlink(missing_ok=True)
         yield temporary
         _flush(temporary, os.O_RDWR)
@@ -52,6 +61,23 @@ def replaced(path: Path) -> Iterator[Path]:
     except BaseException:
         _remove(temporary)
         raise
+
+
+def _temporary(path: Path) -> Path:
+    """A name beside ``path`` that tells whose it is, cut where the system would refuse it as too long."""
+    end = f".{socket.gethostname()}-{os.getpid()}.tmp{path.suffix}"
+    stem = os.fsencode(path.stem)[: max(1, LONGEST_NAME - 1 - len(os.fsencode(end)))]
+    return path.with_name(f".{os.fsdecode(stem)}{end}")
+
+
+def _sweep_after_the_dead(folder: Path) -> None:
+    """Remove half-written files of processes of this host that have ended; of another host's nothing is known."""
+    ours = re.compile(rf"\..+\.{re.escape(socket.gethostname())}-([0-9]+)\.tmp.*", re.DOTALL)
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for name in [entry.name for entry in entries]:
+            match = ours.fullmatch(name)
+            if match and not processes.lives(int(match[1])):
+                _remove(folder / name)
 
 
 def _is_special(path: Path) -> bool:
@@ -77,9 +103,6 @@ def sweep(folder: Path) -> None:
     """Remove what a killed process left half-written in ``folder``; only under a lock that keeps others out."""
     for path in folder.glob(".*.tmp*"):
         _remove(path)
-
-
-LARGEST_TEXT = 1 << 28
 
 
 def read(path: str | Path, largest: int = LARGEST_TEXT, *, follow_links: bool = True) -> bytes:

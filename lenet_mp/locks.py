@@ -9,6 +9,7 @@ import socket
 import time
 from typing import TYPE_CHECKING
 
+from lenet_mp import processes
 from lenet_mp.errors import UsageError
 from lenet_mp.files import output_error
 
@@ -72,15 +73,5 @@ def _may_live(note: str) -> bool:
     """Whether the process that the note names can be the owner: not if it is of this host and has ended."""
     match note.split():
         case ["process", number, "on", host] if number.isdecimal():
-            return host != socket.gethostname() or _lives(int(number))
+            return host != socket.gethostname() or processes.lives(int(number))
     return False
-
-
-def _lives(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True  # of another user
-    return True

@@ -3,11 +3,16 @@
 import os
 import socket
 import stat
+import subprocess
+import sys
 
+import programs
 import pytest
+import small_data
 
 from lenet_mp.errors import OutputError
-from lenet_mp.files import write_atomically
+from lenet_mp.files import replaced, write_atomically
+from lenet_mp.train import main
 
 
 def fifo(path):
@@ -56,3 +61,42 @@ def test_links_and_folders(tmp_path):
         write_atomically(tmp_path / "folder", b"new")
     with pytest.raises(OutputError, match="there is a file where a folder should be"):
         write_atomically(tmp_path / "other" / "x", b"new")
+
+
+def test_what_the_dead_left_is_removed(tmp_path):
+    """Half-written files go with the next file in their folder, unless their process lives or is of another host."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    host = socket.gethostname()
+    kept = {f".a.{host}-{os.getppid()}.tmp.csv", f".a.{host}x-{ended.pid}.tmp.csv", f"a.{host}-{ended.pid}.tmp.csv"}
+    for name in (*kept, f".a.{host}-{ended.pid}.tmp.csv", f".a\nb.{host}-{ended.pid}.tmp"):
+        (tmp_path / name).touch()
+    write_atomically(tmp_path / "b.png", b"new")
+    assert {path.name for path in tmp_path.iterdir()} == {"b.png", *kept}
+
+
+@pytest.mark.parametrize("name", ["x" * 251 + ".csv", "\u00e9" * 127, "a\n\udcff"])
+def test_any_name_that_the_system_takes(tmp_path, name):
+    """A file whose name is as long as may be, or strange, is written like any other."""
+    for text in (b"old", b"new"):
+        write_atomically(tmp_path / name, text)
+        assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [(name, text)]
+    with replaced(tmp_path / name) as temporary:
+        temporary.write_bytes(b"")
+        assert temporary.suffix == ((tmp_path / name).suffix or ".tmp")
+
+
+@pytest.mark.parametrize("command", ["evaluate", "report", "export"])
+def test_what_killed_commands_left_is_removed_by_the_next(tmp_path, command):
+    """A command that is killed with a file half written, and is called again, leaves nothing but its results."""
+    place = small_data.write_place(tmp_path)
+    assert main(small_data.options(place, tmp_path / "run", epochs=1)) == 0
+    script = tmp_path / "killed.py"
+    script.write_text(
+        f"import os, sys\nfrom lenet_mp import files\nfrom lenet_mp.{command} import main\n"
+        "files._flush = lambda *_: os._exit(9)\nmain(sys.argv[1:])\n"
+    )
+    assert programs.run(script, tmp_path / "run").returncode == 9
+    assert len(list((tmp_path / "run").rglob(".*.tmp*"))) == 1
+    assert programs.run("-m", f"lenet_mp.{command}", tmp_path / "run").returncode == 0
+    assert not list((tmp_path / "run").rglob(".*.tmp*"))

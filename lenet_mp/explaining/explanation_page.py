@@ -15,7 +15,7 @@ from lenet_mp.results.report_pictures import Picture, drawn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
+    from io import BytesIO
 
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
@@ -106,14 +106,14 @@ def _where(classifier: Classifier, scene: Scene, output: Output) -> Picture:
     shown = in_rgb(scene.image, classifier.checkpoint.channel_order) if number == 0 else values[..., channel]
     name = "input image" if number == 0 else f"input, channel {channel}"
 
-    def draw(path: Path) -> None:
+    def draw(place: BytesIO) -> None:
         figure = figures.new_figure(9, 4.2)
         left, right = figure.subplots(1, 2)
         _panel(left, shown, f"{name}, window framed")
         _frame(left, output.corner, output.patch.shape[:2])
         _panel(right, after[..., output.at[2]], f"{output.layer.name}, channel {output.at[2]}, value framed")
         _frame(right, output.at[:2], (1, 1))
-        figures.save(figure, path)
+        figures.save(figure, place)
 
     return drawn(draw, f"The input of {output.layer.name} with the window, and its output with the value, framed.")
 
@@ -121,7 +121,7 @@ def _where(classifier: Classifier, scene: Scene, output: Output) -> Picture:
 def _positions(gradient: Gradient) -> Picture:
     """Draw what every output position adds to the gradient."""
 
-    def draw(path: Path) -> None:
+    def draw(place: BytesIO) -> None:
         figure = figures.new_figure(9, 4)
         panels = figure.subplots(1, 3)
         arrays = {"input": gradient.inputs, "d loss / d output": gradient.dy, "product": gradient.products}
@@ -130,7 +130,7 @@ def _positions(gradient: Gradient) -> Picture:
             image = axes.imshow(values, cmap="PuOr_r", vmin=-most, vmax=most, interpolation="nearest")
             axes.set_title(title, fontsize=10)
             figure.colorbar(image, ax=axes, shrink=0.6)
-        figures.save(figure, path)
+        figures.save(figure, place)
 
     return drawn(draw, f"Input, gradient of the output and their product at {gradient.products.size:,} positions.")
 

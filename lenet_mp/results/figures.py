@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import warnings
+from io import BytesIO
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,12 +15,13 @@ from lenet_mp import files, tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
+Place = Path | BytesIO
+"""Where a drawing goes: a file, or memory."""
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#555555"
 PALETTE = (BLUE, ORANGE, GREEN, PURPLE, "#E69F00", "#56B4E9")
 """Colours that people with any common colour blindness tell apart (Okabe and Ito)."""
@@ -44,15 +47,26 @@ def new_figure(width: float, height: float, *, exact: bool = False) -> Figure:
     return Figure(figsize=(width, height), dpi=DPI, layout=None if exact else "constrained", facecolor="white")
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Replace ``path`` by the drawing, in the format of its suffix (png, svg, pdf); ``OutputError`` if that fails.
+def save(figure: Figure, place: Place) -> None:
+    """Replace a file by the drawing, in the format of its suffix (png, svg, pdf), or write a PNG into memory.
 
-    The same drawing gives the same bytes.
+    The same drawing gives the same bytes. ``OutputError`` if the file cannot be written.
     """
-    undated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix)
-    with files.replaced(path) as temporary, _boxes_for_letters(), _names_by_content():
-        box = "tight" if figure.get_layout_engine() is not None else None
-        figure.savefig(temporary, bbox_inches=box, pad_inches=0.15, metadata=undated)
+    kind = "png" if isinstance(place, BytesIO) else place.suffix[1:]
+    undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
+    box = "tight" if figure.get_layout_engine() is not None else None
+    with opened(place) as target, _boxes_for_letters(), _names_by_content():
+        figure.savefig(target, format=kind, bbox_inches=box, pad_inches=0.15, metadata=undated)
+
+
+@contextlib.contextmanager
+def opened(place: Place) -> Iterator[Place]:
+    """Where to write so that ``place`` becomes what was written there: memory itself, of a file a temporary one."""
+    if isinstance(place, BytesIO):
+        yield place
+    else:
+        with files.replaced(place) as temporary:
+            yield temporary
 
 
 def pixels(figure: Figure) -> NDArray[np.uint8]:

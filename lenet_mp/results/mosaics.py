@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from lenet_mp import files
 from lenet_mp.results import figures
 from lenet_mp.results.figures import PLAIN_TEXT
 
 if TYPE_CHECKING:
-    from pathlib import Path
 
     from numpy.typing import NDArray
+
+    from lenet_mp.results.figures import Place
 
 MAX_TILES = 256
 """Of a layer with more maps than this, the first ones are drawn."""
@@ -106,18 +106,18 @@ class _Sheet:
         x, y = left / width, 1 - y / height
         self._figure.text(x, y, text, fontsize=size, va=align, fontweight=weight, **PLAIN_TEXT)
 
-    def save(self, path: Path) -> None:
-        """Replace ``path`` by the sheet, as a PNG."""
+    def save(self, place: Place) -> None:
+        """Draw the sheet, as a PNG."""
         # The figure has only the text: images in it would take matplotlib a hundred bytes a pixel.
         text = Image.fromarray(figures.pixels(self._figure))
         sheet = Image.fromarray(self._paper)
         sheet.paste(text, mask=text)
-        with files.replaced(path) as temporary:
-            sheet.save(temporary, format="png")
+        with figures.opened(place) as target:
+            sheet.save(target, format="png")
 
 
-def draw_maps(maps: NDArray[np.floating], path: Path, *, title: str) -> None:
-    """Draw (H, W, C) values as C numbered maps on one colour scale; ``path`` is replaced atomically.
+def draw_maps(maps: NDArray[np.floating], place: Place, *, title: str) -> None:
+    """Draw (H, W, C) values as C numbered maps on one colour scale, to a file or into memory.
 
     Values that are not finite are drawn red.
     """
@@ -130,16 +130,16 @@ def draw_maps(maps: NDArray[np.floating], path: Path, *, title: str) -> None:
         spread = f"  {low:.2f} to {high:.2f}" if grid.tile[1] >= ROOMY else ""
         sheet.tile(index, pixels, f"{index + 1}{spread}")
     _draw_bar(sheet, grid, limits)
-    sheet.save(path)
+    sheet.save(place)
 
 
-def draw_pictures(pictures: NDArray[np.uint8], path: Path, *, title: str) -> None:
+def draw_pictures(pictures: NDArray[np.uint8], place: Place, *, title: str) -> None:
     """Draw (N, H, W, 3) or (N, H, W, 1) pictures, numbered if there are several."""
     shown = pictures[:MAX_TILES]
     sheet = _Sheet(Grid.fit(*shown.shape[:3]), title)
     for index, picture in enumerate(shown):
         sheet.tile(index, np.broadcast_to(picture, (*picture.shape[:2], 3)), f"{index + 1}" if len(shown) > 1 else "")
-    sheet.save(path)
+    sheet.save(place)
 
 
 def value_range(values: NDArray[np.floating]) -> tuple[float, float]:

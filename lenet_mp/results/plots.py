@@ -12,11 +12,12 @@ from lenet_mp.results.figures import BLUE, GREEN, GREY, ORANGE, PLAIN_TEXT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
+
+    from lenet_mp.results.figures import Place
 
     Row = Mapping[str, float | str | None]
 
@@ -27,7 +28,7 @@ MAX_NAMED = 100
 """With more classes, only some of them are named on an axis."""
 
 
-def draw_curves(history: Sequence[Row], path: Path, *, title: str = "", test_top1: float | None = None) -> None:
+def draw_curves(history: Sequence[Row], place: Place, *, title: str = "", test_top1: float | None = None) -> None:
     """Draw accuracy and loss by epoch, side by side.
 
     Parameters
@@ -35,8 +36,8 @@ def draw_curves(history: Sequence[Row], path: Path, *, title: str = "", test_top
     history : sequence of mappings
         Rows of ``metrics.csv``: ``epoch``, ``loss``, and ``train_top1`` and ``val_top1`` as shares 0..1. A missing
         value, None or an empty text leaves a gap.
-    path : Path
-        Replaced atomically; the suffix chooses the format.
+    place : Path or BytesIO
+        A file is replaced atomically; its suffix chooses the format.
     test_top1 : float, optional
         Share of the test images that were right, drawn as a level.
     """
@@ -55,10 +56,10 @@ def draw_curves(history: Sequence[Row], path: Path, *, title: str = "", test_top
         _finish(axes, epochs)
     if title:
         figure.suptitle(figures.text(title, 90), fontsize=11, **PLAIN_TEXT)
-    figures.save(figure, path)
+    figures.save(figure, place)
 
 
-def draw_comparison(runs: Mapping[str, Sequence[Row]], path: Path) -> None:
+def draw_comparison(runs: Mapping[str, Sequence[Row]], place: Place) -> None:
     """Draw validation accuracy and training loss of several runs by epoch; ``runs`` maps a name to its history."""
     figure, accuracy, loss = _two_panels()
     for number, (name, history) in enumerate(runs.items()):
@@ -73,7 +74,7 @@ def draw_comparison(runs: Mapping[str, Sequence[Row]], path: Path) -> None:
     every = np.concatenate([_series(history, "epoch") for history in runs.values()])
     for axes in (accuracy, loss):
         _finish(axes, every)
-    figures.save(figure, path)
+    figures.save(figure, place)
 
 
 def _two_panels() -> tuple[Figure, Axes, Axes]:
@@ -123,7 +124,7 @@ def _epoch_axis(axes: Axes, epochs: NDArray[np.float64]) -> None:
     axes.set_xlabel("epoch")
 
 
-def draw_confusion(counts: NDArray[np.integer], class_names: Sequence[str], path: Path) -> None:
+def draw_confusion(counts: NDArray[np.integer], class_names: Sequence[str], place: Place) -> None:
     """Draw a confusion matrix: a row is a true class, a column what the network took it for.
 
     Parameters
@@ -131,8 +132,8 @@ def draw_confusion(counts: NDArray[np.integer], class_names: Sequence[str], path
     counts : (K, K) integers
         ``counts[label, prediction]``. Colour shows the share of its row.
     class_names : sequence of str
-    path : Path
-        Replaced atomically.
+    place : Path or BytesIO
+        A file is replaced atomically.
     """
     classes = len(class_names)
     # Never smaller than the space the axis labels and the colour bar need, nor larger than 16 inches.
@@ -157,7 +158,7 @@ def draw_confusion(counts: NDArray[np.integer], class_names: Sequence[str], path
     axes.set_title(f"{right:,} of {total:,} right ({right / max(total, 1):.1%})", fontsize=11)
     bar = figure.colorbar(image, ax=axes, shrink=0.7, pad=0.02)
     bar.set_label("share of the true class (%)")
-    figures.save(figure, path)
+    figures.save(figure, place)
 
 
 def _class_axes(axes: Axes, class_names: Sequence[str], cell_points: float) -> None:
@@ -180,7 +181,7 @@ def _class_axes(axes: Axes, class_names: Sequence[str], cell_points: float) -> N
     axes.set_ylabel("true class")
 
 
-def draw_class_balance(counts: Mapping[str, NDArray[np.integer]], class_names: Sequence[str], path: Path) -> None:
+def draw_class_balance(counts: Mapping[str, NDArray[np.integer]], class_names: Sequence[str], place: Place) -> None:
     """Draw how many images each class has, one panel a split; ``counts`` maps a split's name to (K,) integers."""
     classes = len(class_names)
     figure = figures.new_figure(2 + 3.2 * len(counts), max(2.4, 0.8 + 0.19 * min(classes, MAX_NAMED)))
@@ -196,4 +197,4 @@ def draw_class_balance(counts: Mapping[str, NDArray[np.integer]], class_names: S
         figures.plain(axes)
     panels[0].set_yticks(ticks, [figures.text(class_names[tick]) for tick in ticks], fontsize=8, **PLAIN_TEXT)
     panels[0].set_ylim(classes - 0.5, -0.5)
-    figures.save(figure, path)
+    figures.save(figure, place)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import base64
-import io
 import struct
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
+from io import BytesIO
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +18,7 @@ from lenet_mp.results.feature_maps import in_rgb
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -58,13 +57,13 @@ def curves(history: Sequence[plots.Row], test_top1: float | None) -> Picture:
     """Draw accuracy and loss by epoch."""
     end = f", {history[-1]['loss']:.4f} at the end" if history else ""
     text = f"Accuracy and training loss{end}, over {len(history)} epochs."
-    return drawn(lambda path: plots.draw_curves(history, path, test_top1=test_top1), text)
+    return drawn(lambda place: plots.draw_curves(history, place, test_top1=test_top1), text)
 
 
 def comparison(histories: Mapping[str, Sequence[plots.Row]]) -> Picture:
     """Draw the curves of several runs over each other."""
     return drawn(
-        lambda path: plots.draw_comparison(histories, path),
+        lambda place: plots.draw_comparison(histories, place),
         f"Validation accuracy and training loss by epoch of {', '.join(histories)}.",
     )
 
@@ -73,7 +72,7 @@ def confusion(assessment: Assessment) -> Picture:
     """Draw the confusion matrix."""
     names = assessment.dataset.class_names
     text = f"Confusion matrix of {len(names)} classes over {assessment.scores.samples:,} samples."
-    return drawn(lambda path: plots.draw_confusion(assessment.confusion, names, path), text)
+    return drawn(lambda place: plots.draw_confusion(assessment.confusion, names, place), text)
 
 
 def class_balance(dataset: Dataset) -> Picture:
@@ -86,7 +85,7 @@ def class_balance(dataset: Dataset) -> Picture:
         if values
     }
     text = f"Images of each of {dataset.classes} classes by split."
-    return drawn(lambda path: plots.draw_class_balance(counts, dataset.class_names, path), text)
+    return drawn(lambda place: plots.draw_class_balance(counts, dataset.class_names, place), text)
 
 
 def filters(classifier: Classifier) -> Picture | None:
@@ -99,12 +98,12 @@ def filters(classifier: Classifier) -> Picture | None:
     title = f"{layer.name}: {count} kernels of {height} x {width} x {channels}"
     if channels != 3 or layer.input_shape != classifier.network.input_shape:  # noqa: PLR2004 - red, green, blue
         flat = weight.reshape(height, width, channels * count)
-        return drawn(lambda path: mosaics.draw_maps(flat, path, title=title), f"Weights of {title}.")
+        return drawn(lambda place: mosaics.draw_maps(flat, place, title=title), f"Weights of {title}.")
     # Grey is 0; a colour is what the kernel answers to most.
     largest = float(np.abs(weight).max()) or 1.0
     colors = np.rint(127.5 + 127.5 / largest * np.moveaxis(weight, 3, 0)).clip(0, 255).astype(np.uint8)
     colors = in_rgb(colors, classifier.checkpoint.channel_order)
-    return drawn(lambda path: mosaics.draw_pictures(colors, path, title=title), f"Weights of {title}, as colours.")
+    return drawn(lambda place: mosaics.draw_pictures(colors, place, title=title), f"Weights of {title}, as colours.")
 
 
 def mistakes(assessment: Assessment, count: int) -> list[Mistake]:
@@ -145,12 +144,11 @@ def feature_maps(run: Path, layers: Sequence[str]) -> dict[str, dict[str, Pictur
     return found
 
 
-def drawn(draw: Callable[[Path], None], text: str) -> Picture:
-    """Return what ``draw`` writes to a PNG file; ``text`` says in words what it shows."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "picture.png"
-        draw(path)
-        return _from_png(path.read_bytes(), text)
+def drawn(draw: Callable[[BytesIO], None], text: str) -> Picture:
+    """Return the PNG that ``draw`` writes; ``text`` says in words what it shows."""
+    buffer = BytesIO()
+    draw(buffer)
+    return _from_png(buffer.getvalue(), text)
 
 
 def _from_png(data: bytes, text: str) -> Picture:
@@ -161,7 +159,7 @@ def _from_png(data: bytes, text: str) -> Picture:
 def _thumbnail(pixels: NDArray[np.uint8], text: str) -> Picture:
     image = Image.fromarray(np.ascontiguousarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels))
     image.thumbnail((THUMBNAIL, THUMBNAIL))
-    buffer = io.BytesIO()
+    buffer = BytesIO()
     image.save(buffer, "PNG")
     return _from_png(buffer.getvalue(), text)
 
