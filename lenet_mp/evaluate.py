@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lenet_mp import cli, files, tables
+from lenet_mp.errors import printable
 from lenet_mp.results import metrics, plots
 from lenet_mp.results.assessment import SPLITS, assess, open_data
 
@@ -73,9 +74,10 @@ def headline(classifier: Classifier, assessment: Assessment) -> str:
 
 def class_table(figures: metrics.ClassFigures, class_names: Sequence[str]) -> str:
     """Lay out every class's figures as text; ``-`` for a share of nothing."""
+    names = map(printable, class_names)
     rows = [
         [name, f"{row[0]:,}", f"{row[1]:,}", *("-" if np.isnan(value) else f"{value:.1%}" for value in row[2:])]
-        for name, row in zip(class_names, _by_class(figures), strict=True)
+        for name, row in zip(names, _by_class(figures), strict=True)
     ]
     return tables.as_text(("class", "samples", "right", "precision", "recall", "F1"), rows)
 

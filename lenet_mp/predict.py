@@ -15,7 +15,7 @@ import numpy as np
 from lenet_mp import arguments, cli, tables
 from lenet_mp.data import folders
 from lenet_mp.data.classes import natural_key
-from lenet_mp.errors import DataError
+from lenet_mp.errors import DataError, printable
 from lenet_mp.parallel import threads
 from lenet_mp.results import metrics
 
@@ -152,7 +152,7 @@ def _predict(classifier: Classifier, images: Sequence[tuple[str, ImagePixels]], 
 def _as_text(predictions: Iterable[Prediction], class_names: Sequence[str]) -> Iterator[str]:
     for path, labels, probabilities in predictions:
         answers = (f"{class_names[n]} {share:.1%}" for n, share in zip(labels, probabilities, strict=True))
-        yield f"{path}: {', '.join(answers)}\n"
+        yield printable(f"{path}: {', '.join(answers)}") + "\n"
 
 
 def _as_csv(predictions: Iterable[Prediction], class_names: Sequence[str]) -> Iterator[str]:

@@ -183,6 +183,8 @@ def _summarise(out: Path, result: Result, found: Manifest, seconds: float) -> No
     if result.images_per_second:
         reused = f", {result.reused} files were there already" if result.reused else ""
         print(f"{duration(seconds)}, {result.images_per_second:,.0f} images/s{reused}")
+    elif result.reused:
+        print(f"all {result.reused} files were there already, of a run that was interrupted; the manifest is new")
     else:
         print("it was complete already; nothing was done (if images were changed since then: --overwrite)")
 

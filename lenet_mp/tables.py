@@ -41,9 +41,12 @@ def as_csv(header: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
 
 def rows_as_csv(rows: Iterable[Sequence[Cell]]) -> str:
     """Return rows as :func:`as_csv` does, without a heading."""
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows(rows)
-    return buffer.getvalue()
+    lines = []
+    for row in rows:
+        buffer = io.StringIO()
+        csv.writer(buffer).writerow(row)  # quotes the letters of its own line end alone, which are to be both
+        lines.append(buffer.getvalue().removesuffix("\r\n") + "\n")
+    return "".join(lines)
 
 
 def readable(text: str) -> str:

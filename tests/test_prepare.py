@@ -273,6 +273,28 @@ def test_killed_after_its_last_file(tmp_path):
     assert not left.exists()
 
 
+def test_killed_before_its_manifest(tmp_path, capsys):
+    """Killed with all shards made and no manifest, the next run ends with the bytes of a clean one, and says so."""
+    lists = write_lists(tmp_path)
+    assert prepare(tmp_path, lists, out="clean") == 0
+    script = tmp_path / "killed.py"
+    script.write_text(
+        "import os, sys\nfrom lenet_mp.data import preparation\nfrom lenet_mp.prepare import main\n"
+        "preparation._manifest = lambda *_: os._exit(9)\nmain(sys.argv[1:])\n"
+    )
+    command = [sys.executable, script, "--lists", *lists, "--out", tmp_path / "data", *FAST]
+    assert subprocess.run(command, check=False).returncode == 9
+    made = {path: path.stat().st_mtime_ns for path in (tmp_path / "data").glob("*.h5")}
+    assert not (tmp_path / "data" / "manifest.json").exists()
+    capsys.readouterr()
+    assert prepare(tmp_path, lists) == 0
+    told = capsys.readouterr().out
+    assert f"all {len(made)} files were there already, of a run that was interrupted; the manifest is new" in told
+    assert "complete already" not in told
+    assert contents(tmp_path / "data") == contents(tmp_path / "clean")
+    assert {path: path.stat().st_mtime_ns for path in made} == made
+
+
 def test_a_complete_data_set_that_was_damaged(tmp_path, capsys):
     """A shard or manifest that was lost or cut since is told, not passed over as complete; --overwrite mends it."""
     lists = write_lists(tmp_path)
