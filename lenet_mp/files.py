@@ -47,6 +47,8 @@ def replaced(path: Path) -> Iterator[Path]:
     """
     if _is_special(path):
         raise OutputError(f"cannot write {path}: it is a device, pipe or socket; name an ordinary file")
+    if not path.name:
+        raise output_error(path, IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)))
     temporary = _temporary(path)
     try:
         _sweep_after_the_dead(path.parent)

@@ -197,6 +197,22 @@ def test_a_lost_checkpoint_is_replaced_by_the_one_before(place, tmp_path, expect
     assert checkpoint.load(out / "last.ckpt").parameters.tobytes() == expected
 
 
+def test_of_damaged_checkpoints_the_best_is_named(place, tmp_path, capsys):
+    """With last and previous damaged a resume ends with 4 and names the best, from which it can go on."""
+    out = tmp_path / "run"
+    assert main(options(place, out, "--epochs", "2")) == 0
+    for name in ("last.ckpt", "previous.ckpt"):
+        (out / name).write_bytes(b"damaged")
+    assert main(["--resume", str(out), "--progress", "off"]) == 4
+    assert f"previous.ckpt is no help either: name {out / 'best.ckpt'} to go on from" in capsys.readouterr().err
+    assert main(["--resume", str(out / "best.ckpt"), "--progress", "off"]) == 0
+    assert checkpoint.load(out / "last.ckpt").epoch == 2
+    for name in ("last.ckpt", "previous.ckpt", "best.ckpt"):
+        (out / name).write_bytes(b"damaged")
+    assert main(["--resume", str(out), "--progress", "off"]) == 4
+    assert "no help" not in capsys.readouterr().err
+
+
 def test_a_run_is_never_begun_anew_over_what_is_left_of_one(place, tmp_path, capsys):
     """Where only the best checkpoint is left, --resume auto does not start from scratch but says what there is."""
     out = tmp_path / "run"

@@ -5,6 +5,7 @@ import socket
 import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import programs
 import pytest
@@ -59,6 +60,9 @@ def test_links_and_folders(tmp_path):
     (tmp_path / "folder").mkdir()
     with pytest.raises(OutputError, match="there is a folder of that name; name a file"):
         write_atomically(tmp_path / "folder", b"new")
+    for name in (".", "/", ".."):
+        with pytest.raises(OutputError, match=r"cannot write [./]*: "):
+            write_atomically(Path(name), b"new")
     with pytest.raises(OutputError, match="there is a file where a folder should be"):
         write_atomically(tmp_path / "other" / "x", b"new")
 

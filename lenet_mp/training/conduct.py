@@ -67,6 +67,7 @@ class Conduct:
         if saved and saved.folder:
             folder = RunFolder(saved.folder)
             folder.sweep()
+            folder.mend(saved.state)
             return folder
         out = self.out or run_folder.make_new(RUNS, f"model-{trainer.network.model.name}")
         held.enter_context(folder_lock(files.make_folder(out)))

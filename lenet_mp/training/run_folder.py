@@ -3,6 +3,10 @@
 ``config.toml``, ``env.json``, ``metrics.csv``, ``log.txt``, ``curves.png``, ``features/``, ``last.ckpt``,
 ``previous.ckpt``, ``best.ckpt``, ``profile.json``, ``test.json``, ``report.html``. Every file is replaced atomically;
 no folder of an earlier run is written to unless that run is resumed.
+
+Three generations are kept: a kill leaves ``last`` whole, damage to it costs the work since ``previous``, at most an
+epoch, and damage to both that since ``best``. More of them would guard against no further kind of failure: each is a
+file of its own, and no state that is not finite is ever saved.
 """
 
 from __future__ import annotations
@@ -112,6 +116,14 @@ class RunFolder:
             checkpoint.save(best, self.path / BEST)
         checkpoint.save(state, self.path / LAST)
 
+    def mend(self, state: checkpoint.Checkpoint) -> None:
+        """Make ``state``, which the run goes on from, its last one where that is damaged or gone.
+
+        A finished run saves nothing more that would.
+        """
+        if not _is_sound(self.path / LAST):
+            checkpoint.save(state, self.path / LAST)
+
     def best(self) -> checkpoint.Checkpoint | None:
         """Read ``best.ckpt``; None where no best epoch is known."""
         return checkpoint.load(self.path / BEST) if (self.path / BEST).exists() else None
@@ -163,7 +175,8 @@ def load_newest(run: Path) -> checkpoint.Checkpoint:
     Raises
     ------
     CheckpointError
-        If neither can be read; the text is about ``last.ckpt``.
+        If neither can be read; the text is about ``last.ckpt``, and names the best one if that is sound: how much work
+        to do again is the user's choice.
     """
     try:
         return checkpoint.load(run / LAST)
@@ -171,10 +184,16 @@ def load_newest(run: Path) -> checkpoint.Checkpoint:
         try:
             state = checkpoint.load(run / PREVIOUS)
         except CheckpointError:
-            raise error from None
+            raise _without_last(run, error) from None
         place = f"epoch {state.epoch + 1}, step {state.step}"
         print(f"warning: {error}; going on from {PREVIOUS}, at {place}", file=sys.stderr, flush=True)
         return state
+
+
+def _without_last(run: Path, error: CheckpointError) -> CheckpointError:
+    if not _is_sound(run / BEST):
+        return error
+    return CheckpointError(f"{error}; {PREVIOUS} is no help either: name {run / BEST} to go on from its best epoch")
 
 
 def newest(parent: Path) -> Path | None:
