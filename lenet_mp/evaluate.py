@@ -14,6 +14,7 @@ from lenet_mp import cli, files, tables
 from lenet_mp.errors import printable
 from lenet_mp.results import metrics, plots
 from lenet_mp.results.assessment import SPLITS, assess, open_data
+from lenet_mp.training import run_folder
 
 if TYPE_CHECKING:
     import argparse
@@ -57,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     assessment = assess(classifier, dataset, options.split)
     by_class = class_table(metrics.class_figures(assessment.confusion), classifier.class_names)
     tables.print_text([f"{headline(classifier, assessment)}\n", by_class])
-    out = options.out or classifier.path.parent / "evaluation" / options.split
+    out = options.out or run_folder.place_in(classifier.path.parent, "evaluation", options.split)
     write(out, classifier, assessment)
     print(f"wrote {out}", file=sys.stderr)
     return 0

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lenet_mp import cli
+from lenet_mp.training import run_folder
 
 if TYPE_CHECKING:
     import argparse
@@ -41,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     classifier = Classifier.load(options.run)
     image = classifier.read_image(options.image)
-    out = options.out or classifier.path.parent / "features" / options.image.stem
+    out = options.out or run_folder.place_in(classifier.path.parent, "features", options.image.stem)
     order = classifier.checkpoint.channel_order
     for path in feature_maps.save(classifier.feature_maps(image), image, out, channel_order=order):
         print(path)

@@ -38,12 +38,12 @@ def write_atomically(path: Path, data: bytes | bytearray | memoryview) -> None:
 
 @contextlib.contextmanager
 def replaced(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path`` to write to; on leaving, it takes the place of ``path``.
+    """Yield a temporary path beside ``path`` to make a file of; on leaving, it takes the place of ``path``.
 
-    The temporary name keeps the suffix, so that libraries which choose a format by it work. If the body raises,
-    ``path`` is untouched and the temporary file is removed; an ``OSError`` becomes an ``OutputError``. What is no
-    regular file, as ``/dev/null``, keeps its place: that is an ``OutputError`` too. What killed processes of this host
-    have left in the folder is removed.
+    There is nothing of that name: who opens it exclusively writes through nobody's link. If the body raises, ``path``
+    is untouched and the temporary file is removed; an ``OSError`` becomes an ``OutputError``. What is no regular file,
+    as ``/dev/null``, keeps its place: that is an ``OutputError`` too. What killed processes of this host have left in
+    the folder is removed.
     """
     if _is_special(path):
         raise OutputError(f"cannot write {path}: it is a device, pipe or socket; name an ordinary file")

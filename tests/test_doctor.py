@@ -280,7 +280,7 @@ def test_an_output_folder_that_cannot_be_used_is_a_problem(tmp_path, monkeypatch
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr("os.fsync", full)
     assert "No space left" in problems(diagnosis_files.check_output(tmp_path))[0]
 
 

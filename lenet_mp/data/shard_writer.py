@@ -68,7 +68,7 @@ def write_shard(
         If the disk is full or fails; nothing is left behind.
     """
     parts: dict[str, _Part] = {}
-    with replaced(path) as temporary, temporary.open("w+b") as file:
+    with replaced(path) as temporary, temporary.open("x+b") as file:
         for split, images, labels in blocks:
             if len(labels) == 0:
                 continue

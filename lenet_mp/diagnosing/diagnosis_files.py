@@ -11,7 +11,7 @@ from typing import Any
 
 from lenet_mp.diagnosing.diagnosis import Finding, note, ok, problem
 from lenet_mp.errors import LenetError
-from lenet_mp.files import replaced
+from lenet_mp.files import write_atomically
 
 PROBE_BYTES = 8 << 20
 LITTLE_SPACE = 1 << 30
@@ -76,8 +76,7 @@ def check_output(folder: Path) -> list[Finding]:
         return [problem(f"{there} is no folder", "choose another --out")]
     start = time.monotonic()
     try:
-        with replaced(there / "lenet-mp-doctor.tmp") as temporary:
-            temporary.write_bytes(bytes(PROBE_BYTES))
+        write_atomically(there / "lenet-mp-doctor.tmp", bytes(PROBE_BYTES))
         (there / "lenet-mp-doctor.tmp").unlink()
     except LenetError as error:
         text, _, remedy = str(error).rpartition("; ")

@@ -60,13 +60,14 @@ def save(figure: Figure, place: Place) -> None:
 
 
 @contextlib.contextmanager
-def opened(place: Place) -> Iterator[Place]:
-    """Where to write so that ``place`` becomes what was written there: memory itself, of a file a temporary one."""
+def opened(place: Place) -> Iterator[BytesIO]:
+    """Where to write what shall become ``place``: that memory itself, or some that is then written to the file."""
     if isinstance(place, BytesIO):
         yield place
     else:
-        with files.replaced(place) as temporary:
-            yield temporary
+        buffer = BytesIO()
+        yield buffer
+        files.write_atomically(place, buffer.getbuffer())
 
 
 def pixels(figure: Figure) -> NDArray[np.uint8]:

@@ -13,7 +13,6 @@ from lenet_mp.results import figures
 from lenet_mp.results.figures import PLAIN_TEXT
 
 if TYPE_CHECKING:
-
     from numpy.typing import NDArray
 
     from lenet_mp.results.figures import Place

@@ -56,6 +56,7 @@ class Conduct:
         goes_on_there = self.out is None or self.out.resolve() == path.parent.resolve()
         if goes_on_there:
             held.enter_context(folder_lock(path.parent))
+            run_folder.refuse_links(path.parent)
         lost_last = path.name == run_folder.PREVIOUS and not (path.parent / run_folder.LAST).exists()
         newest = path.name == run_folder.LAST or lost_last
         state = run_folder.load_newest(path.parent) if newest else checkpoint.load(path)

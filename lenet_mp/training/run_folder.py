@@ -58,11 +58,14 @@ class RunFolder:
             If there is something in it already.
         OutputError
             If it cannot be written.
+        CheckpointError
+            If there are links in it.
         """
         used = path.exists() and (not path.is_dir() or any(entry.name != locks.NAME for entry in path.iterdir()))
         if used and not (reuse and path.is_dir() and not holds_run(path)):
             raise UsageError(f"{path} exists already: choose another --out, or --resume {path} to go on with it")
         files.make_folder(path)
+        refuse_links(path)
         return cls(path)
 
     def sweep(self) -> None:
@@ -106,7 +109,8 @@ class RunFolder:
                 try:
                     temporary.hardlink_to(self.path / LAST)
                 except OSError:  # a file system without hard links
-                    shutil.copyfile(self.path / LAST, temporary)
+                    with (self.path / LAST).open("rb") as last, temporary.open("xb") as copy:
+                        shutil.copyfileobj(last, copy)
         files.write_atomically(self.path / LAST, data)
         self._wrote_last = True
 
@@ -222,7 +226,7 @@ def _find_checkpoint(run: Path, which: str) -> Path:
     if run.is_file():
         return run
     if run.is_dir():
-        _refuse_links(run)
+        refuse_links(run)
     for name in (BEST, LAST, PREVIOUS) if which == "best" else (LAST, PREVIOUS):
         if (run / name).is_file():
             return run / name
@@ -233,11 +237,30 @@ def _find_checkpoint(run: Path, which: str) -> Path:
     raise CheckpointError(f"{run} does not exist: give a run folder, such as {_example()}, or a .ckpt file")
 
 
-def _refuse_links(run: Path) -> None:
-    """Refuse a run folder that holds links: from somebody else, they would have other files read, or written to."""
-    links = sorted(entry.name for entry in os.scandir(run) if entry.is_symlink())
+def refuse_links(run: Path) -> None:
+    """Refuse a run folder that holds links: from somebody else, they would have other files read, or written to.
+
+    Links in its folders count too: some of these have folders that files are written into.
+    """
+    entries = list(os.scandir(run))
+    entries += [inner for entry in entries if entry.is_dir(follow_symlinks=False) for inner in os.scandir(entry)]
+    links = sorted(entry.path for entry in entries if entry.is_symlink())
     if links:
-        raise CheckpointError(f"{run / links[0]} is a link: a run folder holds its files itself; replace it by a copy")
+        raise _link_error(Path(links[0]))
+
+
+def place_in(run: Path, *parts: str) -> Path:
+    """Return the path of results in a run folder, known by one of its files alone; ``CheckpointError`` at a link."""
+    path = run
+    for part in parts:
+        path /= part
+        if path.is_symlink():
+            raise _link_error(path)
+    return path
+
+
+def _link_error(path: Path) -> CheckpointError:
+    return CheckpointError(f"{path} is a link: a run folder holds its files itself; replace it by a copy")
 
 
 def _example() -> Path:
