@@ -206,16 +206,17 @@ def test_slow_ranks_that_wait_are_not_accused(place, tmp_path):
     assert "does not answer" not in done.stderr
 
 
-def test_ranks_that_differ_in_an_option_are_named(place, tmp_path):
-    """Options that decide which collective calls are made are compared before the first step."""
+@pytest.mark.parametrize("option", ["check-ranks", "seed"])
+def test_ranks_that_differ_in_an_option_are_named(place, tmp_path, option):
+    """Options are compared before the first step, and named before what follows from them, such as other weights."""
     script = tmp_path / "differ.py"
     script.write_text(
         "import sys\nfrom mpi4py import MPI\nfrom lenet_mp.train import main\n"
-        "raise SystemExit(main([*sys.argv[1:], '--check-ranks', str(1 + MPI.COMM_WORLD.rank)]))\n"
+        f"raise SystemExit(main([*sys.argv[1:], '--{option}', str(1 + MPI.COMM_WORLD.rank)]))\n"
     )
     done = programs.run(script, *options(place), "--out", tmp_path / "run", ranks=2)
     assert done.returncode == 75
-    assert "rank 1 runs another job than rank 0: option check_ranks is 2, not 1" in done.stderr
+    assert f"rank 1 runs another job than rank 0: option {option.replace('-', '_')} is 2, not 1" in done.stderr
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")

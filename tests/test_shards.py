@@ -1,5 +1,6 @@
 """Reading data folders: ours, the original program's, damaged ones and hostile ones."""
 
+import errno
 import gc
 import json
 import os
@@ -376,3 +377,16 @@ def test_changes_while_in_use_are_noticed(tmp_path, how):
         path.unlink()
     with pytest.raises(DataError, match=r"data.h5: was changed while in use"):
         dataset.check_unchanged()
+
+
+def test_a_disk_that_fails_is_no_bad_data(tmp_path, monkeypatch):
+    """Where the system cannot read the disk, that is told as such, and not taken for a damaged file."""
+    write_ours(tmp_path)
+    split = shards.open_dataset(tmp_path).train[0]
+
+    def fail(*_, **__):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("mmap.mmap", fail)
+    with pytest.raises(OutputError, match=r"0\.h5: cannot be mapped \(Input/output error\); check the disk"):
+        split.images[0]

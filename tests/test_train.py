@@ -16,7 +16,8 @@ import pytest
 import small_data
 from PIL import Image
 
-from lenet_mp.errors import UsageError
+from lenet_mp import files
+from lenet_mp.errors import OutputError, UsageError
 from lenet_mp.files import make_folder
 from lenet_mp.locks import folder_lock
 from lenet_mp.prepare import main as prepare
@@ -542,6 +543,28 @@ def test_a_picture_that_fails_does_not_stop_training(place, tmp_path, monkeypatc
     monkeypatch.setattr("lenet_mp.results.plots.draw_curves", fail)
     assert main(options(place, tmp_path / "run", "--epochs", "1")) == 0
     assert "warning: no curves this time (RuntimeError: no fonts)" in capsys.readouterr().err
+    assert (tmp_path / "run" / "last.ckpt").is_file()
+
+
+def test_a_disk_without_room_for_a_picture_does_not_stop_training(place, tmp_path, monkeypatch, capsys):
+    """Where neither the curves nor the line about it in log.txt can be written, the run goes on and ends with 0."""
+    real, full = files.write_atomically, OutputError("cannot write it: No space left on device; free some space")
+
+    def write(path, data):
+        if path.suffix == ".png":
+            raise full
+        real(path, data)
+
+    def append(_, text):
+        if "warning" in text:
+            raise full
+
+    monkeypatch.setattr(files, "write_atomically", write)
+    monkeypatch.setattr(files, "append", append)
+    assert main(options(place, tmp_path / "run", "--epochs", "1")) == 0
+    captured = capsys.readouterr()
+    assert "warning: no curves this time (OutputError: cannot write it: No space left" in captured.err
+    assert "drawings failed" in captured.out
     assert (tmp_path / "run" / "last.ckpt").is_file()
 
 

@@ -7,6 +7,7 @@ wanted soon and returns at once, ``release()`` says that they are done with. Vie
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import mmap
 import threading
@@ -19,7 +20,7 @@ from lenet_mp import bus_errors
 from lenet_mp.data import chunks
 from lenet_mp.data.memory import make_ready
 from lenet_mp.data.safe_h5 import checked_dataset, safe_open
-from lenet_mp.errors import DataError
+from lenet_mp.errors import DataError, OutputError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -118,11 +119,13 @@ class MappedImages:
 
 
 def _mapping(path: Path) -> mmap.mmap:
-    """Map a file for reading; ``DataError`` if that fails."""
+    """Map a file for reading; ``DataError`` if that fails, ``OutputError`` if the disk does."""
     try:
         with path.open("rb") as file:
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno == errno.EIO:
+            raise OutputError(f"{path}: cannot be mapped ({error.strerror}); check the disk") from error
         reason = error.strerror if isinstance(error, OSError) else "it is empty"
         advice = "is it still there, are memory or open files short?"
         raise DataError(f"{path}: cannot be mapped ({reason}); {advice}") from error

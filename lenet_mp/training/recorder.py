@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from lenet_mp.errors import OutputError
 from lenet_mp.networks.normalization import scale_and_offset
 from lenet_mp.results import feature_maps, plots
 from lenet_mp.training import class_weights, environment, profile
@@ -232,7 +234,8 @@ class RunRecorder:
         except Exception as error:  # noqa: BLE001 - whatever a plotting library raises
             line = f"warning: no {what} this time ({type(error).__name__}: {error}); training goes on"
             print(line, file=sys.stderr, flush=True)
-            self._folder.log(line)
+            with contextlib.suppress(OutputError):  # the disk that had no room for the picture may have none for this
+                self._folder.log(line)
             self._not_drawn += 1
 
 

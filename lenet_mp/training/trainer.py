@@ -229,14 +229,17 @@ class Trainer:
         return bool(self.config.patience) and epochs_without_gain(self.history) >= self.config.patience
 
     def fingerprint(self) -> dict[str, str]:
-        """Return what must be equal on all ranks that have the same options, by name: data, network, place, weights."""
+        """Return what must be equal on all ranks that have the same options, by name: data, network, place, weights.
+
+        Causes come before what follows from them: the first difference is the one that is told.
+        """
         weights = self.parameters.tobytes() + self.velocity.tobytes()
         return {
             "data": self.dataset.fingerprint,
             "network": str(self.network.layers),
             "place": f"epoch {self.epoch} step {self.step}",
-            "weights": hashlib.sha256(weights).hexdigest(),
             "class weights": "none" if self.class_weights is None else str(self.class_weights.tolist()),
+            "weights": hashlib.sha256(weights).hexdigest(),
         }
 
     def _finish_epoch(self, stop: StopRequest, recorder: Recorder, check_ranks: int) -> int:
