@@ -110,8 +110,9 @@ def _run(world: Comm, options: dict[str, Any], conduct: Conduct, stop: StopReque
     saved = world.broadcast(conduct.take_up(held) if world.rank == 0 else None)
     state = saved.state if saved else None
     settings = config.resumed(_saved_settings(state), options) if state else Config(**options)
-    world.enter("the comparison of options", waiting=True)
-    agreement.check_options(world, _told(settings) | {"check_ranks": conduct.check_ranks})
+    if world.size > 1:  # alone, hashing the program's sources would compare them with nothing
+        world.enter("the comparison of options", waiting=True)
+        agreement.check_options(world, _told(settings) | {"check_ranks": conduct.check_ranks})
     trainer = assembly.make_trainer(world, settings, saved=state)
     if conduct.verify_data:
         _verify(trainer)

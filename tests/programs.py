@@ -9,6 +9,7 @@ import termios
 from pathlib import Path
 
 import pytest
+import small_data
 
 BIN = Path(sys.executable).parent
 MPIRUN = shutil.which("mpirun", path=f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}")
@@ -45,6 +46,14 @@ def run(*arguments, ranks=0, cwd=None, **variables):
 def train(*arguments, **options):
     """Run ``python -m lenet_mp.train ARGUMENTS``."""
     return run("-m", "lenet_mp.train", *arguments, **options)
+
+
+def trained_place(folder):
+    """Make ``folder`` a place of small data and a model, with a run of one epoch in one process in ``run``."""
+    small_data.write_place(folder)
+    done = train(*small_data.options(folder, folder / "run", epochs=1))
+    assert done.returncode == 0, done.stderr
+    return folder
 
 
 def terminal():

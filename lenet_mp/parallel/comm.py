@@ -16,7 +16,6 @@ import numpy as np
 
 from lenet_mp.errors import UsageError
 from lenet_mp.parallel import guardian, mpi_library
-from lenet_mp.parallel.bell import Bell
 from lenet_mp.parallel.turns import Turns, share_cores
 
 if TYPE_CHECKING:
@@ -180,7 +179,6 @@ class Mpi(_Phases):
         self.local_size = node.Get_size()
         self._share_cores(node)
         node.Free()
-        self._bell = Bell()
         self._calls = self._world.Dup()  # a space of its own for the watchdogs' messages
         self._threads = MPI.Query_thread() == MPI.THREAD_MULTIPLE
 
@@ -231,7 +229,7 @@ class Mpi(_Phases):
 
     def rest(self) -> None:
         """Wait asleep: MPI's own barrier burns a core on every rank that waits in it."""
-        self._bell.sleep_until(self._world.Ibarrier().Test, longest=LONGEST_NAP)
+        self._turns.bell.sleep_until(self._world.Ibarrier().Test, longest=LONGEST_NAP)
 
     def answer(self) -> None:
         """Answer every question that has arrived."""

@@ -63,6 +63,8 @@ class Turns:
         How many ranks share the core.
     asleep : float
         Seconds that this rank has slept so that others on its core could work.
+    bell : Bell
+        What this rank sleeps beside.
     """
 
     def __init__(self, mpi: Any, world: Any, column: Sequence[int], *, strict: bool) -> None:
@@ -73,8 +75,8 @@ class Turns:
         self._after = list(column[place + 1 :])
         self._front = world.Split(mpi.UNDEFINED if self._after else 0, world.Get_rank())
         self._strict = strict
-        self._bell = Bell()
-        self._bells: list[bytes] = world.allgather(self._bell.name)
+        self.bell = Bell()
+        self._bells: list[bytes] = world.allgather(self.bell.name)
         self._received: NDArray[np.int64] | None = None  # sums of those before, until they are added
         self._buffer = np.empty(0, np.int64)
         self.length = len(column)
@@ -104,8 +106,8 @@ class Turns:
         """Send an array to ranks on this core; asleep, for they need the core to receive it."""
         requests = [self._talk.Isend(array, dest=rank, tag=tag) for rank in ranks]
         for rank in ranks:
-            self._bell.ring(self._bells[rank])
-        self._bell.sleep_until(lambda: self._mpi.Request.Testall(requests), longest=SENDING_NAP)
+            self.bell.ring(self._bells[rank])
+        self.bell.sleep_until(lambda: self._mpi.Request.Testall(requests), longest=SENDING_NAP)
 
     def _take(self, buffer: NDArray[np.int64], source: int, tag: int) -> NDArray[np.int64]:
         """Sleep until an array has come; receive it into the buffer, or into a new one if that is of another size."""
@@ -115,7 +117,7 @@ class Turns:
             # Twice, because MPICH's first look only takes the message in.
             return any(self._talk.Iprobe(source=source, tag=tag, status=status) for _ in range(2))
 
-        self.asleep += self._bell.sleep_until(come, longest=LONGEST_NAP)
+        self.asleep += self.bell.sleep_until(come, longest=LONGEST_NAP)
         count = status.Get_count(self._mpi.INT64_T)
         array = buffer if buffer.size == count else np.empty(count, np.int64)
         self._talk.Recv(array, source=source, tag=tag)
