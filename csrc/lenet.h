@@ -146,3 +146,5 @@ int32_t lenet_mapped_watch(const struct lenet_mapped *file);
 void lenet_mapped_forget(int32_t number);
 /* Before a process ends so, the code is written to this descriptor, one byte, and a moment given to who reads it. */
 void lenet_mapped_listen(int32_t descriptor);
+/* Reads one byte in every step of them: the kernel enters the page, and those around it, into the page table. */
+void lenet_mapped_touch(const uint8_t *bytes, int64_t count, int64_t step);

@@ -6,6 +6,7 @@ import importlib
 import subprocess
 import sys
 
+import programs
 import pytest
 
 from lenet_mp.__main__ import COMMANDS
@@ -112,6 +113,14 @@ def test_unknown_options_in_a_file_are_answered_with_what_was_meant(tmp_path, ca
     (tmp_path / "options.toml").write_text("learning_rate = 3\n")
     assert lenet_mp(["train", "--config", str(tmp_path / "options.toml")]) == 2
     assert "unknown option 'learning_rate'; did you mean 'lr'?" in capsys.readouterr().err
+
+
+def test_a_folder_of_the_same_name_is_not_taken_for_the_package(tmp_path):
+    """Where a checkout called lenet_mp lies in the current folder, Python finds that first, as a namespace."""
+    (tmp_path / "lenet_mp" / "lenet_mp").mkdir(parents=True)
+    done = programs.train("--help", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("usage: lenet-mp train")
 
 
 def test_help_is_a_command_too(capsys):

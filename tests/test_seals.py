@@ -224,6 +224,29 @@ sys.exit(train.main(["--data", sys.argv[1] + rank, *sys.argv[2:]]))
 """
 
 
+def test_a_file_is_hashed_by_one_process_of_a_machine(tmp_path, monkeypatch):
+    """What one has compared, others that share the note need not compare; what none has, whoever comes first does."""
+    folder = pixels(tmp_path / "data")
+    hashed = []
+    real = xxhash.xxh3_128_hexdigest
+    monkeypatch.setattr(xxhash, "xxh3_128_hexdigest", lambda data: hashed.append(len(data)) or real(data))
+    notes, subjects = np.zeros(2, np.uint8), []
+    ranks = [shards.open_dataset(folder) for _ in range(3)]
+    _ = ranks[2].validation.images  # before they share
+    for data in ranks:
+        data.share_seals(lambda count, subject: subjects.append(subject) or notes[:count])
+    assert len(set(subjects)) == 1
+    for data in ranks:
+        _ = data.train[0].images, data.validation.images, data.test.images
+    assert len(hashed) == 2
+    small_data.flip(folder / "0.h5", 8 * 9000)
+    later = shards.open_dataset(folder)
+    later.share_seals(lambda count, subject: subjects.append(subject) or np.zeros(count, np.uint8))
+    assert subjects[-1] != subjects[0]  # another file: nobody else's note counts
+    with pytest.raises(DataError, match="damaged, its XXH3 is"):
+        _ = later.train[0].images
+
+
 @needs_mpi
 @pytest.mark.parametrize("how", ["whole", "flipped", "missing", "other"])
 def test_ranks_with_copies_of_their_own(place, how):

@@ -1,5 +1,7 @@
 """Ranks that share a core: who shares with whom, the order of their turns, the sum through them, the bell."""
 
+import ast
+import os
 import re
 import threading
 
@@ -53,13 +55,13 @@ print("good", flush=True)
 @pytest.mark.parametrize(
     ("masks", "expected"),
     [
-        ([{0, 1}] * 4, [[0, 2], [1, 3]]),
-        ([{0, 1}] * 3, [[0, 2], [1]]),
-        ([{0}, {0}, {1}, {1}], [[0, 1], [2, 3]]),
-        ([{5}, {3, 5}, {3, 5}, {5}], [[1, 2], [0, 3]]),
-        ([{0, 1, 2, 3}], [[0]]),
-        ([{2}] * 3, [[0, 1, 2]]),
-        ([{0, 1}, {0}, {0}], [[1, 2], [0]]),  # who has no choice comes first
+        ([{0, 1}] * 4, {0: [0, 2], 1: [1, 3]}),
+        ([{0, 1}] * 3, {0: [0, 2], 1: [1]}),
+        ([{0}, {0}, {1}, {1}], {0: [0, 1], 1: [2, 3]}),
+        ([{5}, {3, 5}, {3, 5}, {5}], {3: [1, 2], 5: [0, 3]}),
+        ([{0, 1, 2, 3}], {0: [0]}),
+        ([{2}] * 3, {2: [0, 1, 2]}),
+        ([{0, 1}, {0}, {0}], {0: [1, 2], 1: [0]}),  # who has no choice comes first
     ],
 )
 def test_every_rank_gets_a_core_of_its_mask_and_none_has_many_more(masks, expected):
@@ -156,6 +158,31 @@ def test_the_same_weights_where_ranks_share_cores(place, tmp_path, ranks, cores)
     assert done.returncode == 0, done.stderr
     ours, alone = (checkpoint.load(folder / "last.ckpt") for folder in (tmp_path / "run", place / "run"))
     assert all(ours.arrays[name].tobytes() == array.tobytes() for name, array in alone.arrays.items())
+
+
+@programs.needs_mpi
+@pytest.mark.parametrize(
+    ("ranks", "threads", "expected"),
+    [
+        (4, 1, [[0], [1], [0], [1]]),
+        (2, 1, [[0, 1]] * 2),  # a core for each
+        (3, 1, [[0, 1]] * 3),  # no turns: the system divides two cores by three better
+        (4, 2, [[0, 1]] * 4),  # threads that want both cores
+    ],
+)
+def test_rank_stays_on_the_core_whose_turns_it_takes(place, tmp_path, ranks, threads, expected):
+    """And may run on all of its cores where there are no turns, or where it has threads for more than one."""
+    cores = sorted(os.sched_getaffinity(0))[:2]
+    if len(cores) < 2:
+        pytest.skip("one core")
+    script = tmp_path / "crowded.py"
+    failure = f"open({str(tmp_path)!r} + f'/{{rank}}', 'w').write(repr(sorted(os.sched_getaffinity(0))))"
+    script.write_text(CROWDED.format(cores=2, rank="rank", failure=failure))
+    options = small_data.options(place, tmp_path / "run", epochs=1)
+    done = programs.run(script, *options, ranks=ranks, OMP_NUM_THREADS=threads)
+    assert done.returncode == 0, done.stderr
+    found = [ast.literal_eval((tmp_path / str(rank)).read_text()) for rank in range(ranks)]
+    assert found == [[cores[core] for core in some] for some in expected]
 
 
 @programs.needs_mpi

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import resource
 import threading
@@ -15,9 +14,8 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-_MADV_POPULATE_READ = 22  # Linux 5.14; older kernels refuse it, and the pages come one fault at a time
-# Through ctypes, because mmap.madvise holds the interpreter's lock while it waits for the disk.
-_LIBC = ctypes.CDLL(None)
+_AROUND = 1 << 16
+"""Bytes that Linux enters into the page table at a fault, if they are cached (``fault_around_bytes``)."""
 
 
 def available_bytes(root: Path = Path("/")) -> int:
@@ -65,13 +63,17 @@ def limited(spare: int) -> Iterator[None]:
 def make_ready(pages: np.ndarray, descriptor: int) -> None:
     """Read a mapped file's pages and enter them into this process's page table; waits until it is done.
 
+    By touching them: MADV_POPULATE_READ takes twice as long, since it looks at every page by itself.
+
     Parameters
     ----------
     pages : array that begins at the mapping's first byte
     descriptor : of the file, open for reading
     """
+    from lenet_mp._kernels import ffi, lib  # noqa: PLC0415 - OpenMP reads its environment when this is loaded
+
     os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_WILLNEED)
-    _LIBC.madvise(ctypes.c_void_p(pages.ctypes.data), ctypes.c_size_t(pages.nbytes), _MADV_POPULATE_READ)
+    lib.lenet_mapped_touch(ffi.cast("uint8_t *", pages.ctypes.data), pages.nbytes, _AROUND)
 
 
 def _meminfo(path: Path) -> int:

@@ -11,6 +11,7 @@ import hashlib
 import threading
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import xxhash
 
 from lenet_mp.errors import DataError
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import BinaryIO
 
-    import numpy as np
+    from numpy.typing import NDArray
 
 _BLOCK = 1 << 20
 
@@ -54,8 +55,13 @@ class Seal:
     def __init__(self, path: Path, xxh3: str) -> None:
         self._path = path
         self._xxh3 = xxh3
-        self._whole = not xxh3
+        self._compared = np.array([not xxh3], np.uint8)
         self._comparing = threading.Lock()
+
+    def share(self, compared: NDArray[np.uint8]) -> None:
+        """Note in ``compared`` (1,), not 0 once it is done, that the file was compared: other processes may read it."""
+        compared |= self._compared
+        self._compared = compared
 
     def check(self, contents: np.ndarray) -> None:
         """Compare the file's bytes, mapped, unless that was done before; ``DataError`` with both hashes if they differ.
@@ -63,7 +69,7 @@ class Seal:
         Who comes while another thread compares waits for it.
         """
         with self._comparing:
-            if self._whole:
+            if self._compared[0]:
                 return
             found = xxhash.xxh3_128_hexdigest(contents.data)
             if found != self._xxh3:
@@ -71,4 +77,4 @@ class Seal:
                     f"{self._path}: damaged, its XXH3 is {found}, but manifest.json says {self._xxh3}; "
                     "copy it again or prepare the data set again"
                 )
-            self._whole = True
+            self._compared[0] = 1

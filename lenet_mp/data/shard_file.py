@@ -50,6 +50,8 @@ class Split:
         Number of samples N, at least 1.
     image_shape : (H, W, C)
     labels : (N,) int32, read-only, not negative
+    identity : tuple of int
+        What tells the file from another or a changed one: device, inode, size and time of change.
     """
 
     def __init__(self, name: str, path: Path, labels: Labels, source: ImageSource) -> None:
@@ -59,7 +61,7 @@ class Split:
         self.count = len(labels)
         self.image_shape = source.shape[1:]
         self._source = source
-        self._identity = _identity(path)
+        self.identity = _identity(path)
 
     @property
     def images(self) -> Pixels:
@@ -73,7 +75,7 @@ class Split:
 
     def check_unchanged(self) -> None:
         """Raise ``DataError`` if the file was replaced, changed or removed since it was opened."""
-        if _identity(self.path) != self._identity:
+        if _identity(self.path) != self.identity:
             raise DataError(f"{self.path}: was changed while in use; leave a data set alone while it is trained on")
 
     def prefetch(self) -> None:
@@ -86,7 +88,7 @@ class Split:
 
 
 def _identity(path: Path) -> tuple[int, ...]:
-    """What tells a file from another or a changed one: device, inode, size and time of change; empty if it is gone."""
+    """Return a file's :attr:`Split.identity`; empty if it is gone."""
     try:
         status = path.stat()
     except OSError:

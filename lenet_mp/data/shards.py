@@ -22,7 +22,7 @@ from lenet_mp.errors import DataError
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from numpy.typing import NDArray
 
@@ -50,6 +50,7 @@ class Dataset:
     train : one split a shard, in the order of their numbers
     validation, test : None where the data set has none
     manifest : None for the original's folders
+    seals : one a file
     """
 
     folder: Path
@@ -61,6 +62,7 @@ class Dataset:
     validation: Split | None
     test: Split | None
     manifest: Manifest | None
+    seals: tuple[Seal, ...] = ()
 
     @property
     def resampling(self) -> str:
@@ -74,7 +76,7 @@ class Dataset:
 
     def class_counts(self) -> dict[str, NDArray[np.int64]]:
         """Images of every class, (K,), by split."""
-        return _class_counts([*self.train, self.validation, self.test], self.classes)
+        return _class_counts(self._splits(), self.classes)
 
     def has_room_for(self, shards: int) -> bool:
         """Whether so many training shards at once take at most half of the memory that is free."""
@@ -83,9 +85,20 @@ class Dataset:
 
     def check_unchanged(self) -> None:
         """Raise ``DataError`` if one of the files is no longer the one that was opened; costs one ``stat`` a file."""
-        for split in (*self.train, self.validation, self.test):
-            if split is not None:
-                split.check_unchanged()
+        for split in self._splits():
+            split.check_unchanged()
+
+    def share_seals(self, shared: Callable[[int, str], NDArray[np.uint8]]) -> None:
+        """Let one process of this machine compare a file with its XXH3 for all that see the same file.
+
+        ``shared`` is :meth:`lenet_mp.parallel.comm.Comm.shared_bytes`.
+        """
+        compared = shared(max(1, len(self.seals)), str([split.identity for split in self._splits()]))
+        for number, seal in enumerate(self.seals):
+            seal.share(compared[number : number + 1])
+
+    def _splits(self) -> list[Split]:
+        return [split for split in (*self.train, self.validation, self.test) if split is not None]
 
 
 def open_dataset(folder: str | os.PathLike[str], *, sealed: bool = True) -> Dataset:
@@ -111,7 +124,7 @@ def open_dataset(folder: str | os.PathLike[str], *, sealed: bool = True) -> Data
         raise DataError(f"{folder}: no such folder; prepare a data set into it with 'lenet-mp prepare'")
     manifest = manifests.load(folder)
     names = [entry.name for entry in manifest.shards] if manifest else original.shard_names(folder)
-    files = _read(folder, names, manifest, sealed=sealed)
+    files, seals = _read(folder, names, manifest, sealed=sealed)
     splits = [split for by_name in files.values() for split in by_name.values()]
     train = tuple(by_name["train"] for by_name in files.values() if "train" in by_name)
     if not train:
@@ -127,15 +140,18 @@ def open_dataset(folder: str | os.PathLike[str], *, sealed: bool = True) -> Data
         _check_counts(manifest, splits, folder)
     held_out = files.get(manifests.HELD_OUT, {})
     validation, test = held_out.get("validation"), held_out.get("test")
-    return Dataset(folder, shape, order, class_names, fingerprint, train, validation, test, manifest)
+    return Dataset(folder, shape, order, class_names, fingerprint, train, validation, test, manifest, seals)
 
 
-def _read(folder: Path, names: list[str], manifest: Manifest | None, *, sealed: bool) -> Files:
+def _read(
+    folder: Path, names: list[str], manifest: Manifest | None, *, sealed: bool
+) -> tuple[Files, tuple[Seal, ...]]:
     """Open all files, sealed with the XXH3 that the manifest states of them, if it does and if that is wanted."""
     keep = _fits_memory([folder / name for name in names])
     stated = {entry.name: entry.xxh3 for entry in manifest.shards} if manifest and sealed else {}
     seals = {name: Seal(folder / name, stated.get(name, "")) for name in names}
-    return {name: read_shard_file(folder / name, seals[name], original=manifest is None, keep=keep) for name in names}
+    files = {name: read_shard_file(folder / name, seals[name], original=manifest is None, keep=keep) for name in names}
+    return files, tuple(seals.values())
 
 
 def _fits_memory(paths: list[Path]) -> bool:
@@ -182,13 +198,12 @@ def _check_labels(splits: list[Split], classes: int) -> None:
             )
 
 
-def _class_counts(splits: Iterable[Split | None], classes: int) -> dict[str, NDArray[np.int64]]:
+def _class_counts(splits: Iterable[Split], classes: int) -> dict[str, NDArray[np.int64]]:
     """Images of every class, (K,), by the splits' names."""
     counts: dict[str, NDArray[np.int64]] = {}
     for split in splits:
-        if split is not None:
-            name = split.name.rpartition(":")[2]
-            counts[name] = counts.get(name, 0) + np.bincount(split.labels, minlength=classes)
+        name = split.name.rpartition(":")[2]
+        counts[name] = counts.get(name, 0) + np.bincount(split.labels, minlength=classes)
     return counts
 
 

@@ -7,6 +7,7 @@ communicator answer the same calls; size 1 is an ordinary case.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import re
 import time
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from lenet_mp.errors import UsageError
-from lenet_mp.parallel import guardian, mpi_library
+from lenet_mp.parallel import guardian, mpi_library, shared_bytes
 from lenet_mp.parallel.turns import Turns, share_cores
 
 if TYPE_CHECKING:
@@ -66,6 +67,15 @@ class Comm(Protocol):
     @property
     def asleep(self) -> float:
         """See above."""
+
+    def shared_bytes(self, count: int, subject: str) -> NDArray[np.uint8]:
+        """Return bytes, zero at first, of memory that ranks of this machine share which name the same subject.
+
+        They are for hints: a rank may get some of its own. All ranks call this at the same time.
+        """
+
+    def stay(self) -> None:
+        """Keep this thread on the core whose turns it takes; for ranks that compute with one thread."""
 
     def wait_for_turn(self) -> None:
         """Sleep until this rank may compute its part of a step: after others that share its core."""
@@ -132,6 +142,13 @@ class Solo(_Phases):
         self.cores = len(os.sched_getaffinity(0))
         self.share = float(self.cores)
 
+    def shared_bytes(self, count: int, subject: str) -> NDArray[np.uint8]:  # noqa: ARG002 - nobody to share with
+        """Return bytes of this process."""
+        return np.zeros(count, np.uint8)
+
+    def stay(self) -> None:
+        """Do nothing: the system knows best where a lone process runs."""
+
     def wait_for_turn(self) -> None:
         """Return at once."""
 
@@ -175,10 +192,9 @@ class Mpi(_Phases):
         self.enter(self.phase)
         atexit.register(guardian.leave)
         self.library = mpi_library.short(MPI.Get_library_version())
-        node = self._world.Split_type(MPI.COMM_TYPE_SHARED)
-        self.local_size = node.Get_size()
-        self._share_cores(node)
-        node.Free()
+        self._node = self._world.Split_type(MPI.COMM_TYPE_SHARED)
+        self.local_size = self._node.Get_size()
+        self._share_cores(self._node)
         self._calls = self._world.Dup()  # a space of its own for the watchdogs' messages
         self._threads = MPI.Query_thread() == MPI.THREAD_MULTIPLE
 
@@ -195,15 +211,27 @@ class Mpi(_Phases):
         self.cores = len(set.union(*masks))
         self.share = sum(1 / sum(core in mask for mask in masks) for core in masks[me])
         # More ranks than cores: one that spins, as MPI's calls do, takes the core from one that still computes.
-        columns = share_cores(masks) if self.local_size > self.cores else [[rank] for rank in range(self.local_size)]
-        column = next(column for column in columns if me in column)
-        even = all(len(other) == len(column) for other in columns)
+        crowded = self.local_size > self.cores
+        columns = share_cores(masks) if crowded else {rank: [rank] for rank in range(self.local_size)}
+        core, column = next((core, column) for core, column in columns.items() if me in column)
+        even = all(len(other) == len(column) for other in columns.values())
         self._turns = Turns(self._mpi, self._world, [ranks[rank] for rank in column], strict=even)
+        self._core = core if crowded and even else None
 
     @property
     def asleep(self) -> float:
         """Seconds that this rank has slept so that others on its core could work."""
         return self._turns.asleep
+
+    def shared_bytes(self, count: int, subject: str) -> NDArray[np.uint8]:
+        """Share bytes with the ranks of this machine that name the same subject."""
+        return shared_bytes.share(self._node, count, subject)
+
+    def stay(self) -> None:
+        """Stay on the core whose turns this rank takes: awake on another one, it would halve somebody else's turn."""
+        if self._core is not None:
+            with contextlib.suppress(OSError):
+                os.sched_setaffinity(0, {self._core})
 
     def wait_for_turn(self) -> None:
         """Sleep while others on this core compute, where all cores have the same number of ranks."""

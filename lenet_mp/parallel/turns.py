@@ -27,8 +27,8 @@ SUMS, RESULT = 1, 2
 """Tags of the messages: sums of a rank and those before it, sums of all ranks."""
 
 
-def share_cores(masks: Sequence[set[int]]) -> list[list[int]]:
-    """Deal the ranks of a machine out to its cores: lists of ranks, in order, that will share one.
+def share_cores(masks: Sequence[set[int]]) -> dict[int, list[int]]:
+    """Deal the ranks of a machine out to its cores: by core, in order, those that will share it.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def share_cores(masks: Sequence[set[int]]) -> list[list[int]]:
     columns: dict[int, list[int]] = {core: [] for core in sorted(set().union(*masks))}
     for rank, mask in sorted(enumerate(masks), key=lambda pair: len(pair[1])):
         columns[min(sorted(mask), key=lambda core: len(columns[core]))].append(rank)
-    return [column for column in columns.values() if column]
+    return {core: column for core, column in columns.items() if column}
 
 
 class Turns:
