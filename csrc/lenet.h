@@ -6,8 +6,8 @@
  *
  * Arrays are float32, C-contiguous, (N, H, W, C); weights are (KH, KW, C_in, C_out) followed by their C_out
  * biases. Outputs come first; gradients are named d + the thing and are overwritten, never added to.
- * Nothing here prints, exits or keeps a pointer after it returns, except a plan its own memory, and what a
- * vanished file needs (lenet_mapped_watch).
+ * Nothing here prints, exits or keeps a pointer after it returns, except a plan its own memory, and what a file
+ * that brings the process down needs (lenet_mapped_watch, lenet_crash_expect).
  */
 
 enum lenet_constants {
@@ -129,12 +129,13 @@ enum lenet_pass { LENET_PASS_FORWARD, LENET_PASS_INPUT, LENET_PASS_PARAMETERS };
 double lenet_fma_rate(int32_t threads, int32_t isa);
 double lenet_layer_seconds(const struct lenet_layer *layer, int32_t pass, int32_t isa);
 
-/* A mapped file, and how a process ends that touches a page of it which the file, having been cut short, has no longer
- * (cut), or which the disk can not give (failed): text on stderr, exit code. */
+/* How a process ends that a file brings down: text on stderr, exit code. */
 struct lenet_last_words {
     const char *text;
     int32_t code;
 };
+/* A mapped file, and the end of who touches a page of it which the file, having been cut short, has no longer (cut),
+ * or which the disk can not give (failed). */
 struct lenet_mapped {
     uintptr_t begin, bytes;
     const char *path;
@@ -144,7 +145,12 @@ struct lenet_mapped {
  * and what it points at must stay until then. Any thread may call them. SIGBUS from elsewhere goes where it went. */
 int32_t lenet_mapped_watch(const struct lenet_mapped *file);
 void lenet_mapped_forget(int32_t number);
-/* Before a process ends so, the code is written to this descriptor, one byte, and a moment given to who reads it. */
-void lenet_mapped_listen(int32_t descriptor);
 /* Reads one byte in every step of them: the kernel enters the page, and those around it, into the page table. */
 void lenet_mapped_touch(const uint8_t *bytes, int64_t count, int64_t step);
+/* From here to lenet_crash_expect_none the calling thread is in a library that may crash of a file: by SIGSEGV, SIGFPE,
+ * SIGILL or abort(). Its signal handlers run on this stack meanwhile, since its own may be what overflowed. Not nested. */
+void lenet_crash_expect(const struct lenet_last_words *last, uint8_t *stack, int64_t bytes);
+void lenet_crash_expect_none(void);
+/* Before a process ends in one of these ways, the code is written to this descriptor, one byte, and a moment given to
+ * who reads it. */
+void lenet_crash_listen(int32_t descriptor);

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from lenet_mp import bus_errors, suggestions
+from lenet_mp import crashes, suggestions
 from lenet_mp.errors import LenetError, OutputError, UsageError
 from lenet_mp.parallel.last_words import exit_code
 
@@ -92,7 +92,7 @@ def command(name: str) -> Callable[[Main], Callable[..., int]]:
         @functools.wraps(main)
         def wrapped(argv: Sequence[str] | None = None) -> int:
             _prepare_streams()
-            bus_errors.speak_as(f"lenet-mp {name}")
+            crashes.speak_as(f"lenet-mp {name}")
             try:
                 code = main(argv)
                 sys.stdout.flush()

@@ -81,7 +81,7 @@ def test_a_failure_is_told_and_counted(campaign, capsys):
         ("bounds", OVERFLOW.replace("to the right of", "to the left of"), False),
         ("bounds", OVERFLOW.replace("heap-buffer-overflow", "heap-use-after-free"), False),
         ("bounds", OVERFLOW.replace("READ", "WRITE"), False),
-        ("bounds", OVERFLOW.replace("front.c", "mapped.c"), False),
+        ("bounds", OVERFLOW.replace("front.c", "crashes.c"), False),
         ("bounds", OVERFLOW.replace("/csrc/", "/libgomp/"), False),
         ("bounds", OVERFLOW.replace("    #3", "allocated by thread T0 here:\n    #0"), False),
         ("bounds", "==7==ERROR: AddressSanitizer: SEGV on unknown address 0x0 (pc 0x1 bp 0x2 sp 0x3 T0)\n", False),

@@ -47,7 +47,7 @@ NETWORKS = {
                           (CONV, 12, None, 1, 0), "squash", (DENSE, 9, None, 1, 0), "squash", (DENSE, 7, None, 1, 0)),
     "like model 2": chain((23, 29, 3), (CONV, 6, (3, 3), 3, 1), "elu", (CONV, 7, (2, 3), 2, 0), "sigmoid",
                           (SUBSAMPLE, 0, (2, 2), 1, 0), "tanh", (CONV, 20, None, 1, 0), "elu", (DENSE, 5, None, 1, 0)),
-    "pool first": chain((12, 9, 1), (MAX, 0, (2, 2), 2, 0), "prelu", (CONV, 5, (3, 2), 1, 2), "relu", "tanh",
+    "pool first": chain((12, 9, 1), (MAX, 0, (2, 2), 2, 0), "prelu", (CONV, 5, (3, 2), 1, 2), "tanh", "sigmoid",
                         (MAX, 0, (3, 3), 1, 0), (DENSE, 6, None, 1, 0)),
     "dense only": chain((4, 3, 2), (DENSE, 4, None, 1, 0)),
     "activation first": chain((3, 3, 1), "tanh", (CONV, 3, None, 1, 0)),

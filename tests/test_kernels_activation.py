@@ -92,10 +92,11 @@ def test_cross_entropy(samples, classes):
 def test_huge_logits():
     """Logits up to the largest float neither overflow nor lose the loss."""
     big = np.finfo(np.float32).max / 2
-    logits = np.array([[1e4, -1e4, 0], [-big, -big, -big], [big, -big, 0]], np.float32)
-    loss, dlogits = engine.softmax_cross_entropy(logits, np.array([1, 0, 0], np.int32))
-    np.testing.assert_allclose(loss, [2e4, np.log(3), 0], rtol=1e-6)
-    np.testing.assert_allclose(dlogits, [[1, -1, 0], [-2 / 3, 1 / 3, 1 / 3], [0, 0, 0]], atol=1e-6)
+    logits = np.array([[1e4, -1e4, 0], [-big, -big, -big], [big, -big, 0], [-1e4, 0, 1e4], [0, 2e4, 2e4]], np.float32)
+    loss, dlogits = engine.softmax_cross_entropy(logits, np.array([1, 0, 0, 0, 2], np.int32))
+    np.testing.assert_allclose(loss, [2e4, np.log(3), 0, 2e4, np.log(2)], rtol=1e-6)
+    expected = [[1, -1, 0], [-2 / 3, 1 / 3, 1 / 3], [0, 0, 0], [-1, 0, 1], [0, 1 / 2, -1 / 2]]
+    np.testing.assert_allclose(dlogits, expected, atol=1e-6)
 
 
 def test_bad_labels_and_names_are_refused():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -139,6 +140,46 @@ def test_dense_is_exact(samples, shape, outputs):
     np.testing.assert_array_equal(dx, (dy @ matrix.T).reshape(x.shape))
     np.testing.assert_array_equal(dweight, (flat.T @ dy).reshape(weight.shape))
     np.testing.assert_array_equal(dbias, dy.sum(0))
+
+
+def rounded(exact):
+    """Return the float32 nearest to a fraction, of two the even one."""
+    middle = np.float32(float(exact))  # two roundings: at most one step off
+    around = [np.nextafter(middle, np.float32(-np.inf)), middle, np.nextafter(middle, np.float32(np.inf))]
+    return min(around, key=lambda value: (abs(Fraction(float(value)) - exact), int(value.view(np.int32)) & 1))
+
+
+def test_multiply_add_rounds_once():
+    """X * w + b is the exact value's nearest float: where it all but is a tie, or is smaller than normal floats too.
+
+    An instruction set without a fused multiply-add goes by way of double, and would round such values twice. Rows are
+    lanes, so that every lane meets every case.
+    """
+    step, smallest = 2.0**-23, 2.0**-149
+    factors = [1 + 2.0**-20, 1 - 2.0**-20, 1 + 2.0**-15, 1 - 2.0**-15, 1 + step, -1 - 2.0**-12, 1.0]
+    weights, biases = [], []
+    for exponent, some in (
+        (0, (0.0, 1.0, 1 + step, -1 - step, 2 - step, 3 * 2.0**-25)),
+        (60, (0.0, 2.0**60 + 2.0**37, 2.0**20)),
+        (-126, (0.0, 2.0**-127 + smallest, -(2.0**-127) - smallest, 2.0**-128 + smallest, 3 * smallest)),
+    ):
+        for bias in some:
+            weights += [factor * 2.0**exponent for factor in factors]
+            biases += [bias] * len(factors)
+    weights, biases = np.float32(weights), np.float32(biases)
+    values = [factor * 2.0**exponent for exponent in (-24, -25, -30, -47) for factor in factors]
+    x = np.float32([np.roll(values, lane) for lane in range(17)]).reshape(17, 1, len(values), 1)
+    y = engine.conv2d_forward(x, weights.reshape(1, 1, 1, -1), biases)
+    exact = {float(v): [Fraction(float(v)) * Fraction(float(w)) + Fraction(float(b))
+                        for w, b in zip(weights, biases, strict=True)] for v in x[0].ravel()}
+    nearest = {value: np.array([rounded(one) for one in row]) for value, row in exact.items()}
+    for lane in range(len(x)):
+        for column, value in enumerate(x[lane].ravel()):
+            np.testing.assert_array_equal(y[lane, 0, column], nearest[float(value)])
+    doubles = (x.astype(float) * weights.astype(float) + biases.astype(float)).astype(np.float32)
+    hard, tiny = doubles != y, np.abs(y) < np.finfo(np.float32).tiny
+    for case in (tiny, ~tiny):
+        assert (hard & case).any(axis=(1, 2, 3)).all()  # otherwise nothing was tested
 
 
 def test_samples_do_not_see_each_other():

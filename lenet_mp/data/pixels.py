@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from lenet_mp import bus_errors
+from lenet_mp import crashes
 from lenet_mp.data import chunks
 from lenet_mp.data.memory import make_ready
 from lenet_mp.data.safe_h5 import checked_dataset, safe_open
@@ -107,7 +107,7 @@ class MappedImages:
         if len(mapping) < self._offset + self._count:
             raise DataError(f"{self._path}: became shorter while in use; copy it again")
         pages = np.frombuffer(mapping, dtype=np.uint8)
-        bus_errors.watch(mapping, pages.ctypes.data, self._path)
+        crashes.watch(mapping, pages.ctypes.data, self._path)
         return pages
 
     def _make_ready(self) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import h5py
 
+from lenet_mp import crashes
 from lenet_mp.data import chunks
 from lenet_mp.errors import DataError, LenetError, OutputError
 
@@ -36,7 +37,8 @@ def safe_open(path: Path) -> Iterator[h5py.File]:
     Raises
     ------
     DataError
-        If there is no such file, it is not a regular file, or HDF5 cannot read it (also while it is in use).
+        If there is no such file, it is not a regular file, or HDF5 cannot read it (also while it is in use). Where
+        HDF5 crashes on it, the process ends as for a ``DataError``.
     OutputError
         If the disk fails, or HDF5 was told by its environment to lock files and cannot.
     """
@@ -50,7 +52,7 @@ def safe_open(path: Path) -> Iterator[h5py.File]:
         raise DataError(f"{path}: not a regular file; a shard must be one")
     try:
         # Without locks: nobody writes a finished shard, and NFS and Lustre often refuse to lock.
-        with h5py.File(path, "r", locking=False) as file:
+        with crashes.expected(path), h5py.File(path, "r", locking=False) as file:
             yield file
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError) as error:
         if isinstance(error, LenetError):

@@ -10,7 +10,7 @@ import time
 import traceback
 from typing import TYPE_CHECKING
 
-from lenet_mp import bus_errors
+from lenet_mp import crashes
 from lenet_mp.errors import LenetError, PeerError
 from lenet_mp.parallel import guardian
 
@@ -36,7 +36,7 @@ def ending_together(comm: Comm, program: str) -> Iterator[None]:
         yield
         return
     faulthandler.enable()
-    bus_errors.speak_as(f"{_who(comm)}{program}", comm.abort)
+    crashes.speak_as(f"{_who(comm)}{program}", comm.abort)
     threading.excepthook = lambda failure: _end(comm, program, failure.exc_value or SystemExit(1))
     try:
         yield

@@ -2,7 +2,8 @@
 
 A campaign's module has ``make(folder)``, which returns its Target. Mutant number i of a seed is the same on every
 machine, however many processes share the work. A process that dies names the mutant by a counter in shared memory;
-another one goes on after it.
+another one goes on after it. It is no failure where the product says itself that a library crashed on the file, and
+ends as it does for any that is damaged: that is counted, for it is the library's mistake.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from campaigns.tally import Tally
 
+from lenet_mp.errors import DataError
+
 if TYPE_CHECKING:
     import random
 
@@ -29,6 +32,8 @@ SPARE_BYTES = 1 << 30
 """Address space beside what a process has before its first attempt."""
 STALLED_SECONDS = 300
 """Without the processor and without an end: it waits for something that will not come."""
+LIBRARY_CRASHED = "library crashed on it"
+"""What the product says before it ends for that reason."""
 CELLS = ("place", "refused", "accepted", "peak")
 """Counters that a process shares: the mutant in work, outcomes so far, and the most memory in MB."""
 
@@ -84,6 +89,9 @@ def fuzz(name: str, size: int, seed: int, folder: Path) -> Tally:
             tally.tried -= 1
     for cell in ("refused", "accepted"):
         tally.count(cell, sum(worker.counts[cell] for worker in workers))
+    contained = sum(worker.contained for worker in workers)
+    if contained:
+        tally.count("crashes of a library, told", contained)
     tally.count("most MB of a process", max(worker.counts["peak"] for worker in workers))
     return tally
 
@@ -94,6 +102,7 @@ class _Worker:
     def __init__(self, name: str, seed: int, folder: Path, first: int, last: int) -> None:
         self.counts = dict.fromkeys(CELLS, 0)
         self._name, self._seed, self._folder, self._first, self._last = name, seed, folder, first, last
+        self.contained = 0
         self._deaths: list[str] = []
 
     def work(self) -> None:
@@ -131,6 +140,9 @@ class _Worker:
             return self._last
         if place == first and "in make" in said:
             raise SystemExit(f"{self._name}: the campaign cannot begin: {said}")
+        if process.returncode == DataError.exit_code and LIBRARY_CRASHED in said:
+            self.contained += 1
+            return place + 1
         self._deaths.append(f"mutant {place} of seed {self._seed}: {how or _end(process.returncode)}: {said[-500:]}")
         return place + 1
 

@@ -25,7 +25,7 @@ QUICK = (
     "test_engine.py", "test_engine_augment.py", "test_engine_guards.py",
 )  # fmt: skip
 """Files of the tests of what is computed."""
-FILES = (*QUICK, "test_benchmark.py", "test_bus_errors.py")
+FILES = (*QUICK, "test_benchmark.py", "test_crashes.py")
 """All that work the C core."""
 LEAST_SECONDS = 20
 MEMORY = 6 << 30  # of addresses: a plan of a huge size is refused, not tried

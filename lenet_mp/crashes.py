@@ -1,10 +1,12 @@
-"""The end of a process whose mapped file is cut short: one line and exit code 3, not just "Bus error".
+"""The end of a process that a file brings down: one line and an exit code, not just "Bus error" or worse.
 
-The page is touched by C, so no exception can come of it; see ``csrc/mapped.c``.
+A mapped file may be cut short while C reads it, and HDF5 may crash on a damaged one: no exception comes of either; see
+``csrc/crashes.c``.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import weakref
@@ -15,15 +17,18 @@ from lenet_mp.errors import DataError, OutputError
 
 if TYPE_CHECKING:
     import mmap
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+STACK = 1 << 16
+"""Bytes for the end of a process whose stack has overflowed."""
 
 _who = "lenet-mp"
 _end: Callable[[int], None] | None = None
 
 
 def speak_as(who: str, end: Callable[[int], None] | None = None) -> None:
-    """Let the line of files that are mapped from now on begin with ``who``: a command, perhaps with its rank.
+    """Let the line of files that are mapped or opened from now on begin with ``who``: a command, perhaps with its rank.
 
     ``end``, called in a thread with the exit code, ends the other ranks too.
     """
@@ -51,14 +56,31 @@ def watch(mapping: mmap.mmap, address: int, path: Path) -> None:
         weakref.finalize(mapping, _forget, number, file, name, cut, failed).atexit = False
 
 
+@contextlib.contextmanager
+def expected(path: Path) -> Iterator[None]:
+    """Be prepared for a library that crashes in this thread, because of what is in the file at ``path``."""
+    from lenet_mp._kernels import ffi, lib  # noqa: PLC0415 - see above
+
+    if _end:
+        _listen(_end)
+    words = f"{_who}: error: {path}: damaged, the HDF5 library crashed on it; copy it again or prepare the data set again\n"
+    text = ffi.new("char[]", words.encode(errors="backslashreplace"))
+    last, stack = ffi.new("struct lenet_last_words *", (text, DataError.exit_code)), ffi.new("uint8_t[]", STACK)
+    lib.lenet_crash_expect(last, stack, STACK)
+    try:
+        yield
+    finally:
+        lib.lenet_crash_expect_none()
+
+
 @cache
 def _listen(end: Callable[[int], None]) -> None:
     """Start a thread that hears of this process's end and ends the others: by then it is too late for exceptions."""
     from lenet_mp._kernels import lib  # noqa: PLC0415 - see above
 
     hears, tells = os.pipe()
-    threading.Thread(target=lambda: end(os.read(hears, 1)[0]), name="bus errors", daemon=True).start()
-    lib.lenet_mapped_listen(tells)
+    threading.Thread(target=lambda: end(os.read(hears, 1)[0]), name="crashes", daemon=True).start()
+    lib.lenet_crash_listen(tells)
 
 
 def _forget(number: int, *_: object) -> None:

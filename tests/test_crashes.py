@@ -1,12 +1,14 @@
-"""A mapped file that is cut short, or that the disk cannot give: one line, exit code 3 or 74, for every rank."""
+"""Files that bring a process down, cut short while mapped or deadly to HDF5: one line and a code, for every rank."""
 
 import signal
 import subprocess
 import sys
 
+import h5py
 import programs
 import pytest
 import small_data
+from lenet_mp._kernels import ffi, lib
 from programs import needs_mpi
 
 from lenet_mp.training import checkpoint
@@ -57,6 +59,112 @@ def test_pages_that_are_gone(tmp_path, what, code, words):
     assert done.returncode == code
     assert done.stderr.decode().startswith(words.format(path))
     assert done.stderr.count(b"\n") == (1 if words else 0)
+
+
+def test_so_many_mapped_files_are_watched_and_no_more():
+    """Beyond them a number says so that is nobody's; a place that was given back is taken again."""
+    file = ffi.new("struct lenet_mapped *", (8, 8, ffi.NULL, (ffi.NULL, 3), (ffi.NULL, 74)))
+    numbers = []
+    while (number := lib.lenet_mapped_watch(file)) >= 0 and len(numbers) < 10_000:
+        numbers.append(number)
+    assert number == -1
+    assert 3000 < len(set(numbers)) == len(numbers) <= 4096
+    lib.lenet_mapped_forget(numbers.pop(7))
+    numbers.append(lib.lenet_mapped_watch(file))
+    assert len(set(numbers)) == len(numbers)
+    for number in numbers:
+        lib.lenet_mapped_forget(number)
+
+
+OPEN = """
+import ctypes, faulthandler, os, signal, sys, threading
+from pathlib import Path
+from lenet_mp import crashes
+from lenet_mp.data.safe_h5 import safe_open
+
+def overflow(depth=ctypes.PYFUNCTYPE(ctypes.c_int)):
+    libc, sort = ctypes.CDLL(None), ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
+    sys.setrecursionlimit(10**9)
+    again = sort(lambda *_: libc.qsort(ctypes.create_string_buffer(b"ba"), 2, 1, again) or 0)
+    again(None, None)
+
+def send(number):
+    if not os.fork():
+        os.kill(os.getppid(), number)
+        os._exit(0)
+    signal.pause()
+
+how, inside, path = sys.argv[1], sys.argv[2], Path(sys.argv[3])
+crash = {
+    "wild": lambda: ctypes.string_at(8), "abort": os.abort, "overflow": overflow,
+    "sent": lambda: send(signal.SIGSEGV), "divide": lambda: signal.raise_signal(signal.SIGFPE),
+}[how]
+
+def look():
+    with safe_open(path):
+        if inside != "outside":
+            crash()
+    crash()
+
+if inside == "thread":
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join()
+elif inside == "another":
+    with safe_open(path):
+        thread = threading.Thread(target=crash)
+        thread.start()
+        thread.join()
+else:
+    look()
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "inside", "signal_of_it"),
+    [
+        *((how, inside, None) for how in ("wild", "abort", "overflow", "divide") for inside in ("inside", "thread")),
+        ("wild", "outside", signal.SIGSEGV),
+        ("abort", "outside", signal.SIGABRT),
+        ("divide", "outside", signal.SIGFPE),
+        ("wild", "another", signal.SIGSEGV),
+        ("sent", "inside", signal.SIGSEGV),
+    ],
+)
+def test_crash_on_a_file(tmp_path, how, inside, signal_of_it):
+    """A thread that reads a file says which it was; one that reads none, or is killed by somebody, ends as ever."""
+    path = tmp_path / "shard é.h5"
+    with h5py.File(path, "w"):
+        pass
+    done = subprocess.run([sys.executable, "-c", OPEN, how, inside, path], capture_output=True, check=False, timeout=60)
+    words = f"lenet-mp: error: {path}: damaged, the HDF5 library crashed on it; copy it again"
+    if signal_of_it:
+        assert done.returncode == -signal_of_it
+        assert b"lenet-mp" not in done.stderr
+    else:
+        assert done.returncode == 3
+        assert done.stderr.decode().startswith(words)
+        assert done.stderr.count(b"\n") == 1
+
+
+@needs_mpi
+@pytest.mark.parametrize("rank", [0, 2])
+def test_all_ranks_leave_where_hdf5_crashes(place, rank):
+    """Whichever rank it crashes on says so, and all end with that code."""
+    crashing = """
+import ctypes, os, sys
+from lenet_mp import train
+from lenet_mp.data import shard_file
+if os.environ["RANK_THAT_CRASHES"] == (os.environ.get("PMI_RANK") or os.environ.get("OMPI_COMM_WORLD_RANK")):
+    shard_file.checked_dataset = lambda *_: ctypes.string_at(8)
+sys.exit(train.main(sys.argv[1:]))
+"""
+    arguments = small_data.options(place, place / "run", epochs=1)
+    done = programs.run("-c", crashing, *arguments, ranks=3, RANK_THAT_CRASHES=rank)
+    assert done.returncode == 3, done.stderr
+    who = f"[rank {rank}] " if rank else ""
+    assert f"{who}lenet-mp train: error: {place / 'data' / '0.h5'}: damaged, the HDF5" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 TRAIN = """
