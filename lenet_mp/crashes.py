@@ -63,7 +63,8 @@ def expected(path: Path) -> Iterator[None]:
 
     if _end:
         _listen(_end)
-    words = f"{_who}: error: {path}: damaged, the HDF5 library crashed on it; copy it again or prepare the data set again\n"
+    advice = "copy it again or prepare the data set again"
+    words = f"{_who}: error: {path}: damaged, the HDF5 library crashed on it; {advice}\n"
     text = ffi.new("char[]", words.encode(errors="backslashreplace"))
     last, stack = ffi.new("struct lenet_last_words *", (text, DataError.exit_code)), ffi.new("uint8_t[]", STACK)
     lib.lenet_crash_expect(last, stack, STACK)

@@ -26,6 +26,8 @@ FLAGS = ["-std=gnu11", "-O1", "-fopenmp", "-fPIC", "-ffp-contract=off", "-fno-ma
 """Those of build_ffi.py that decide results."""
 ENTRY = re.compile(r"^\s*\.\w+ = (\w+),\n", re.MULTILINE)
 """A function in a table."""
+INSTANCE = re.compile(r"([A-Z_]+)\(([\d, ]+)\)")
+"""A convolution that has an instance of its own, and of which kind."""
 DEFINED = re.compile(
     r"^\s*#\s*define\s+(\w+)"
     r"|^(?:\w[\w\s*()]*?[\s*])?(\w+)\("
@@ -54,7 +56,7 @@ class BuildError(Exception):
 
 
 class Builder:
-    """Builds in a copy of csrc/, with one convolution of each kind that has an instance of its own.
+    """Builds in a copy of csrc/, with one convolution of each kind that has an instance of its own, or with all.
 
     Parameters
     ----------
@@ -64,18 +66,35 @@ class Builder:
         Empty, for the copy and the objects.
     more : sequence of str
         Further arguments of the compiler.
+    whole : bool
+        Build all instances. That takes several times as long.
+
+    Attributes
+    ----------
+    dropped : set of str
+        Convolutions whose instance is left out, as ``kernel,stride,channels in,channels out``. They run through the
+        general code, which rounds otherwise.
     """
 
-    def __init__(self, sources: Path, folder: Path, more: Sequence[str] = ()) -> None:
+    def __init__(self, sources: Path, folder: Path, more: Sequence[str] = (), *, whole: bool = False) -> None:
+        self.dropped: set[str] = set()
         self.flags = [*FLAGS, *more]
         self.copy, self.objects = folder / "csrc", folder / "objects"
         shutil.copytree(sources, self.copy)
         self.objects.mkdir()
-        for listing in self.copy.glob("*shapes.inc"):
-            lines = listing.read_text("utf-8").splitlines(keepends=True)
-            names = [line.partition("(")[0] if re.match(r"[A-Z_]+\(", line) else "" for line in lines]
-            kept = [line for i, line in enumerate(lines) if not names[i] or names[i] not in names[:i]]
-            listing.write_text("".join(kept), "utf-8")
+        if not whole:
+            self._drop_instances(self.copy / "conv_shapes.inc")
+
+    def _drop_instances(self, listing: Path) -> None:
+        kept, kinds = [], set()
+        for line in listing.read_text("utf-8").splitlines(keepends=True):
+            instance = INSTANCE.match(line)
+            if instance and instance[1] in kinds:
+                self.dropped.add(instance[2].replace(" ", ""))
+            else:
+                kept.append(line)
+                kinds |= {instance[1]} if instance else set()
+        listing.write_text("".join(kept), "utf-8")
 
     @cached_property
     def isas(self) -> dict[str, str]:

@@ -2,9 +2,10 @@
 
 A mutant is the C core with one mistake (c_mutations.py), drawn by the seed from all of csrc/ but what only measures
 time. It is compiled for one instruction set, also drawn, and killed where a test fails, crashes or does not end; if
-none does, for the others as well. Mutants that do not compile, or whose object is the same byte for byte, are drawn
-again. What survives is told, line by line; it is a failure if more than one in twenty do. Survivors that were looked at
-and found to change no result are listed with the reason in mutants_equivalent.txt and do not count.
+none does, for the others as well, and at last with all instances of the convolutions. Mutants that do not compile, or
+whose object is the same byte for byte, are drawn again. What survives is told, line by line; it is a failure if more
+than one in twenty do. Survivors that were looked at and found to change no result are listed with the reason in
+mutants_equivalent.txt and do not count.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import random
 import shutil
 from collections import Counter
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +33,8 @@ EQUIVALENT = Path(__file__).with_name("mutants_equivalent.txt")
 MEASURING = {"bench.c", "bench.h", "peak.h", "clock.h"}
 """They compute nothing that is kept."""
 BORNE = 0.05
+CHANCE = 2
+"""So many survivors of a few mutants say nothing."""
 WORTH_ALL = 20
 """From so many mutants on, all instruction sets are taken: to build and try one takes longer than some mutants."""
 TOLD = 25  # mutants, after which the count so far is printed
@@ -67,7 +71,7 @@ def run(size: int, seed: int, folder: Path) -> Tally:
             print(f"mutants: {survived[-1]}", flush=True)
         if sum(tally.details.values()) % TOLD == 0:
             print(f"mutants: {tally.line('so far', seed, 0)}", flush=True)
-    if len(survived) > max(1, BORNE * tally.tried):
+    if len(survived) > max(CHANCE, BORNE * tally.tried):
         tally.failed, tally.failures = len(survived), survived
     return tally
 
@@ -110,6 +114,7 @@ class Laboratory:
         for name in ("pyproject.toml", "build_ffi.py"):
             shutil.copy(CHECKOUT / name, self.checkout / name)
         self.builder = Builder(CHECKOUT / "csrc", work)
+        self._folder = folder / "whole"
         self.isas = list(self.builder.isas)
         self.module, self.notes = work / "kernels.so", work / "notes.json"
         self.killers: dict[str, Counter[str]] = {}
@@ -129,7 +134,7 @@ class Laboratory:
     def kill(self, name: str, text: str, rng: random.Random) -> str | None:
         """Return the first test that fails with ``text`` for file ``name``, on one instruction set after the other.
 
-        An empty string where all pass on all of them; None where the objects of all are the unchanged ones.
+        An empty string where all pass; None where the objects of all are the unchanged ones.
         """
         isas, killer = list(self.isas), None
         rng.shuffle(isas)
@@ -139,7 +144,15 @@ class Laboratory:
                 killer = self._kill(name, isa)
                 if killer:
                     break
+        if killer == "" and len(isas) > 1 and self.whole.build(self.module, self.isas[-1], name, text):
+            killer = self._kill(name, self.isas[-1])
         return killer
+
+    @cached_property
+    def whole(self) -> Builder:
+        """What builds all instances: a mutant of what only some of them use is not in the others."""
+        self._folder.mkdir()
+        return Builder(CHECKOUT / "csrc", self._folder, whole=True)
 
     def _kill(self, name: str, isa: str) -> str:
         """Run the tests until one fails; return it, or nothing where all pass."""

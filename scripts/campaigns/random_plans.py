@@ -1,9 +1,10 @@
 """Run random networks through the engine, as a program of its own: random_plans.py MODULE ISA SEED FIRST COUNT [BUG].
 
-MODULE is the extension module to use, or - for the installed one. Prints a digest of all results for each network; the
-same networks follow from SEED and number wherever this runs. Every image lies in memory of its own, exactly as long as
-it is, so that a sanitizer sees whoever reads beside it. BUG makes the mistake of a caller, which a sanitizer must
-report: ``bounds`` gives images that are too short, ``undefined`` gives totals at an odd address.
+MODULE is the extension module to use, or - for the installed one. Prints for each network a digest of all results, and
+its convolutions, of which some have an instance of their own: ``kernel,stride,channels in,channels out``. The same
+networks follow from SEED and number wherever this runs. Every image lies in memory of its own, exactly as long as it
+is, so that a sanitizer sees whoever reads beside it. BUG makes the mistake of a caller, which a sanitizer must report:
+``bounds`` gives images that are too short, ``undefined`` gives totals at an odd address.
 """
 
 from __future__ import annotations
@@ -61,8 +62,8 @@ def draw_network(rng: random.Random) -> Any:
             continue
 
 
-def results(number: int, seed: int, bug: str) -> bytes:
-    """Return totals of a step, counts and logits of a random network on random images."""
+def results(number: int, seed: int, bug: str) -> tuple[bytes, list[str]]:
+    """Return totals of a step, counts and logits of a random network on random images, and its convolutions."""
     from lenet_mp import augmentation, plan  # noqa: PLC0415
     from lenet_mp.augmentation import Augment  # noqa: PLC0415
     from lenet_mp.errors import UsageError  # noqa: PLC0415
@@ -98,7 +99,12 @@ def results(number: int, seed: int, bug: str) -> bytes:
     counts, logits = np.empty(plan.COUNTS, np.int64), np.empty((samples, network.classes), np.float32)
     made.evaluate(parameters, addresses, labels, totals=counts, logits=logits)
     logits[np.isnan(logits)] = np.nan  # of all its bit patterns one
-    return totals.tobytes() + counts.tobytes() + logits.tobytes()
+    shapes = [
+        f"{layer.kernel_size[0]},{layer.stride},{layer.input_shape[2]},{layer.output_shape[2]}"
+        for layer in network.layers
+        if layer.kind == "conv"
+    ]
+    return totals.tobytes() + counts.tobytes() + logits.tobytes(), shapes
 
 
 def main(module: str, isa: str, seed: str, first: str, count: str, bug: str = "") -> None:
@@ -109,7 +115,8 @@ def main(module: str, isa: str, seed: str, first: str, count: str, bug: str = ""
 
         _native.available = lambda: (isa,)
     for number in range(int(first), int(first) + int(count)):
-        print(number, hashlib.sha256(results(number, int(seed), bug)).hexdigest()[:16], flush=True)
+        found, shapes = results(number, int(seed), bug)
+        print(number, hashlib.sha256(found).hexdigest()[:16], *shapes, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 """Run random networks under AddressSanitizer and UndefinedBehaviorSanitizer, and compare instruction sets meanwhile.
 
-The core is compiled with gcc's sanitizers for each instruction set of this CPU (for the fastest alone where fewer than
-200 networks are wanted: compiling takes longer than that). A network (random_plans.py) is an attempt: no sanitizer may
-report anything, and all builds, with and without sanitizers, must give the same bits. First a caller's two mistakes,
-images that are too short and an odd address, must be reported, in the core's own code: else nothing is shown. Data
-races, and a race that is planted, are the part of ``scripts/sanitize thread planted``, which runs too where clang is.
+The core is compiled with gcc's sanitizers for each instruction set of this CPU (where fewer than 200 networks are
+wanted, for the fastest alone and with few of the convolutions' instances: compiling takes longer than that). A network
+(random_plans.py) is an attempt: no sanitizer may report anything, and all builds, with and without sanitizers, must
+give the same bits, unless a convolution's instance is left out. First a caller's two mistakes, images that are too
+short and an odd address, must be reported, in the core's own code: else nothing is shown. Data races, and a race that
+is planted, are the part of ``scripts/sanitize thread planted``, which runs too where clang is.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def run(size: int, seed: int, folder: Path) -> Tally:
     if not preloaded:
         tally.skipped = "gcc with libasan and libubsan is not here"
         return tally
-    builder = Builder(CHECKOUT / "csrc", folder, FLAGS)
+    builder = Builder(CHECKOUT / "csrc", folder, FLAGS, whole=size >= WORTH_ALL)
     isas = list(builder.isas) if size >= WORTH_ALL else list(builder.isas)[-1:]
     modules = {isa: folder / f"{isa}.so" for isa in isas}
     for isa, module in modules.items():
@@ -69,7 +70,8 @@ def run(size: int, seed: int, folder: Path) -> Tally:
             continue
         failures: dict[int, str] = {}
         for isa, module in modules.items():
-            compare(drive(module, isa, seed, first, count, preloaded), expected, first, isa, failures)
+            done = drive(module, isa, seed, first, count, preloaded)
+            compare(done, expected, first, isa, failures, builder.dropped)
         for number in range(first, first + count):
             tally.attempt(failures.get(number, ""))
     tally.count("builds", len(modules))
@@ -103,11 +105,16 @@ def drive(
     return subprocess.run(words, env=variables, capture_output=True, text=True, timeout=TIME_LIMIT, check=False)
 
 
-def compare(done: Ended, expected: Ended, first: int, isa: str, failures: dict[int, str]) -> None:
-    """Note which networks gave other results than expected, and the one in which a sanitizer ended the process."""
+def compare(
+    done: Ended, expected: Ended, first: int, isa: str, failures: dict[int, str], dropped: set[str]
+) -> None:
+    """Note which networks gave other results than expected, and the one in which a sanitizer ended the process.
+
+    Those with one of the convolutions ``dropped`` may give other results.
+    """
     lines, wanted = done.stdout.splitlines(), expected.stdout.splitlines()
     for line, other in zip(lines, wanted, strict=False):
-        if line != other:
+        if line != other and not dropped & set(line.split()[2:]):
             failures.setdefault(int(line.split()[0]), f"network {line.split()[0]}: other bits on {isa}")
     if len(lines) < len(wanted):
         failures.setdefault(first + len(lines), f"network {first + len(lines)} on {isa}: {done.stderr[:600]}")
