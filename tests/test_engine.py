@@ -49,6 +49,11 @@ NETWORKS = {
                           (SUBSAMPLE, 0, (2, 2), 1, 0), "tanh", (CONV, 20, None, 1, 0), "elu", (DENSE, 5, None, 1, 0)),
     "pool first": chain((12, 9, 1), (MAX, 0, (2, 2), 2, 0), "prelu", (CONV, 5, (3, 2), 1, 2), "tanh", "sigmoid",
                         (MAX, 0, (3, 3), 1, 0), (DENSE, 6, None, 1, 0)),
+    # Rows that are worked in several strips, by convolutions that have an instance and by others.
+    "wide rows": chain((6, 200, 3), (CONV, 6, (5, 5), 3, 2), "squash", (CONV, 16, (3, 3), 1, 1), "sigmoid",
+                       (CONV, 8, (1, 3), 1, 0), (AVERAGE, 0, (2, 4), 4, 0), (DENSE, 5, None, 1, 0)),
+    "wide rows of pixels": chain((3, 230, 2), (CONV, 7, (2, 2), 1, 1), "tanh", (MAX, 0, (4, 3), 3, 0),
+                                 (DENSE, 4, None, 1, 0)),
     "dense only": chain((4, 3, 2), (DENSE, 4, None, 1, 0)),
     "activation first": chain((3, 3, 1), "tanh", (CONV, 3, None, 1, 0)),
     "1 x 1 with a border": chain((1, 1, 2), (CONV, 3, (1, 1), 1, 1), "squash", (DENSE, 33, None, 1, 0)),
