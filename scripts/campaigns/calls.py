@@ -35,6 +35,7 @@ CALLS = (
     "rename", "renameat", "renameat2", "link", "linkat", "unlink", "unlinkat", "mkdir", "mkdirat", "openat",
     "copy_file_range", "sendfile",
 )  # fmt: skip
+TOLD = 100  # attempts, after which the count so far is printed
 FAULTS = ("error=ENOSPC", "error=EIO", "signal=SIGKILL")
 KILLED = -signal.SIGKILL
 OPENED_TO_WRITE = re.compile(r"O_WRONLY|O_RDWR|O_CREAT")
@@ -224,7 +225,9 @@ def run(size: int, seed: int, folder: Path) -> Tally:
     faults = list(campaign.faults())
     if size < len(faults):
         faults = random.Random(seed).sample(faults, size)
-    for fault in faults:
+    for number, fault in enumerate(faults, 1):
         campaign.attempt(fault)
+        if number % TOLD == 0:
+            print(f"calls: {campaign.tally.line(f'so far, of {len(faults):,}', seed, 0)}", flush=True)
     campaign.close()
     return campaign.tally
