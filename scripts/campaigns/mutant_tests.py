@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 QUICK = (
-    "test_kernels_activation.py", "test_kernels_conv.py", "test_kernels_pool.py", "test_targets.py", "test_descent.py",
-    "test_engine.py", "test_engine_augment.py", "test_engine_guards.py",
+    "test_kernels_activation.py", "test_kernels_conv.py", "test_kernels_pool.py", "test_kernels_memory.py",
+    "test_targets.py", "test_descent.py", "test_engine.py", "test_engine_augment.py", "test_engine_guards.py",
 )  # fmt: skip
 """Files of the tests of what is computed."""
 FILES = (*QUICK, "test_benchmark.py", "test_crashes.py")
