@@ -32,7 +32,7 @@ def copy(array, *, end=True):
 
 
 class Numpy:
-    """NumPy, but what ``empty`` and ``empty_like`` make is guarded; for a module that makes its results with them."""
+    """NumPy, but what ``empty``, ``empty_like`` and ``concatenate`` make is guarded; for the module under test."""
 
     def __init__(self, *, end):
         self._end = end
@@ -43,6 +43,10 @@ class Numpy:
     def empty(self, shape, dtype=np.float64):
         """Return a guarded array."""
         return empty(shape, dtype, end=self._end)
+
+    def concatenate(self, arrays):
+        """Return a guarded array of all values."""
+        return copy(np.concatenate(arrays), end=self._end)
 
     def empty_like(self, array):
         """Return a guarded array of the same type and shape."""
