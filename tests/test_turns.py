@@ -121,6 +121,7 @@ def test_ringing_a_bell_that_is_gone_is_no_error():
 CROWDED = """
 import os, signal, sys
 os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:{cores}])
+cores = os.sched_getaffinity(0)
 from lenet_mp import plan
 from lenet_mp.train import main
 rank = int(os.environ.get("PMIX_RANK") or os.environ["PMI_RANK"])
@@ -133,7 +134,9 @@ def step(*arguments, **options):
     return real(*arguments, **options)
 
 plan.Plan.step = step
-raise SystemExit(main(sys.argv[1:]))
+code = main(sys.argv[1:])
+assert os.sched_getaffinity(0) == cores
+raise SystemExit(code)
 """
 
 

@@ -20,6 +20,9 @@ from lenet_mp.parallel import guardian, mpi_library, shared_bytes
 from lenet_mp.parallel.turns import Turns, share_cores
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+
     from numpy.typing import NDArray
 
 LAUNCHER_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MPI_LOCALNRANKS", "SLURM_STEP_NUM_TASKS")
@@ -74,8 +77,8 @@ class Comm(Protocol):
         They are for hints: a rank may get some of its own. All ranks call this at the same time.
         """
 
-    def stay(self) -> None:
-        """Keep this thread on the core whose turns it takes; for ranks that compute with one thread."""
+    def settled(self, threads: int) -> AbstractContextManager[None]:
+        """Keep this thread, if its rank computes with one thread, meanwhile on the core whose turns it takes."""
 
     def wait_for_turn(self) -> None:
         """Sleep until this rank may compute its part of a step: after others that share its core."""
@@ -146,8 +149,9 @@ class Solo(_Phases):
         """Return bytes of this process."""
         return np.zeros(count, np.uint8)
 
-    def stay(self) -> None:
+    def settled(self, threads: int) -> AbstractContextManager[None]:  # noqa: ARG002 - there are no turns
         """Do nothing: the system knows best where a lone process runs."""
+        return contextlib.nullcontext()
 
     def wait_for_turn(self) -> None:
         """Return at once."""
@@ -216,7 +220,7 @@ class Mpi(_Phases):
         core, column = next((core, column) for core, column in columns.items() if me in column)
         even = all(len(other) == len(column) for other in columns.values())
         self._turns = Turns(self._mpi, self._world, [ranks[rank] for rank in column], strict=even)
-        self._core = core if crowded and even else None
+        self._core = core if crowded and even else -1
 
     @property
     def asleep(self) -> float:
@@ -227,11 +231,20 @@ class Mpi(_Phases):
         """Share bytes with the ranks of this machine that name the same subject."""
         return shared_bytes.share(self._node, count, subject)
 
-    def stay(self) -> None:
+    @contextlib.contextmanager
+    def settled(self, threads: int) -> Iterator[None]:
         """Stay on the core whose turns this rank takes: awake on another one, it would halve somebody else's turn."""
-        if self._core is not None:
-            with contextlib.suppress(OSError):
+        before = os.sched_getaffinity(0)
+        stays = self._core in before and threads == 1
+        with contextlib.suppress(OSError):
+            if stays:
                 os.sched_setaffinity(0, {self._core})
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                if stays:
+                    os.sched_setaffinity(0, before)
 
     def wait_for_turn(self) -> None:
         """Sleep while others on this core compute, where all cores have the same number of ranks."""

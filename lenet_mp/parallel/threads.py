@@ -21,8 +21,8 @@ def choose(comm: Comm) -> int:
     """Return the threads of this rank: what the environment says, else its share of the cores of its machine.
 
     ``OMP_NUM_THREADS`` and ``SLURM_CPUS_PER_TASK`` are honoured in this order. Where the ranks of this machine would
-    have more threads than cores, OpenMP's threads are told to wait asleep, which works only before the engine is
-    loaded, and a rank with one thread stays on the core whose turns it takes.
+    have more threads than cores, OpenMP's threads are told to wait asleep; that works only before the engine is
+    loaded.
 
     Raises
     ------
@@ -40,6 +40,4 @@ def choose(comm: Comm) -> int:
         threads = max(1, int(comm.share + 1e-9))
     if threads * comm.local_size > comm.cores:
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-        if threads == 1:
-            comm.stay()
     return threads

@@ -167,8 +167,9 @@ class Trainer:
         stop = stop or StopRequest()
         self.profile.lap("other")
         requested = 0
-        while self.epoch < self.config.epochs and not self._stale and not requested:
-            requested = self._finish_epoch(stop, recorder, check_ranks)
+        with self.comm.settled(self.plan.threads):
+            while self.epoch < self.config.epochs and not self._stale and not requested:
+                requested = self._finish_epoch(stop, recorder, check_ranks)
         self.exchange.release()
         return exit_code(requested)
 
