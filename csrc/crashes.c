@@ -21,6 +21,8 @@
 
 #include "lenet.h"
 
+/* In memory that every thread has from its beginning: a signal handler must not be the first to ask for it. */
+#define INITIAL_EXEC __attribute__((tls_model("initial-exec")))
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
 enum { MOST_WATCHED = 4096, PASS_IT_ON_MS = 100, TO_END_ALL_MS = 3000 };
@@ -29,15 +31,16 @@ static _Atomic(const struct lenet_mapped *) watched[MOST_WATCHED];
 static atomic_int listener = -1;
 
 /* What a thread says if it crashes, and where its signal handlers ran before. */
-static _Thread_local const struct lenet_last_words *expected;
-static _Thread_local stack_t stack_before;
+static _Thread_local const struct lenet_last_words *expected INITIAL_EXEC;
+static _Thread_local stack_t stack_before INITIAL_EXEC;
 
 /* Who listened to a signal before. */
 static struct sigaction others_bus;
 static const int crashes[] = {SIGSEGV, SIGFPE, SIGILL, SIGABRT};
 static struct sigaction others[COUNT(crashes)];
 
-static _Noreturn void leave(const struct lenet_last_words *last)
+/* Tells the listener only where it can hear: Python's threads wait as long as one of them is in a library. */
+static _Noreturn void leave(const struct lenet_last_words *last, int tell)
 {
     static atomic_flag leaving = ATOMIC_FLAG_INIT;
 
@@ -46,7 +49,7 @@ static _Noreturn void leave(const struct lenet_last_words *last)
     if (write(STDERR_FILENO, last->text, strlen(last->text)) > 0)
         poll(NULL, 0, PASS_IT_ON_MS); /* a launcher may drop what is in its pipes when it ends a job */
     unsigned char code = (unsigned char)last->code;
-    if (atomic_load(&listener) >= 0 && write(atomic_load(&listener), &code, 1) == 1)
+    if (tell && atomic_load(&listener) >= 0 && write(atomic_load(&listener), &code, 1) == 1)
         poll(NULL, 0, TO_END_ALL_MS); /* this thread may be one that the listener waits for */
     _exit(code);
 }
@@ -59,7 +62,7 @@ static void on_bus_error(int number, siginfo_t *info, void *context)
         if (file && (uintptr_t)info->si_addr - file->begin < file->bytes) {
             struct stat now;
             int cut = stat(file->path, &now) || (uintptr_t)now.st_size < file->bytes;
-            leave(cut ? &file->cut : &file->failed);
+            leave(cut ? &file->cut : &file->failed, 1);
         }
     }
     /* Not ours. Touched once more, the page reaches whoever listened before; if they pass it back, it is the end. */
@@ -77,10 +80,16 @@ static void on_crash(int number, siginfo_t *info, void *context)
     (void)context;
     int ours = info->si_code > 0 || info->si_pid == getpid(); /* abort() sends its signal as kill(2) does */
     if (expected && ours)
-        leave(expected);
+        leave(expected, 0);
+    /* As above. */
+    static atomic_flag passed_on[COUNT(crashes)] = {ATOMIC_FLAG_INIT};
     for (size_t i = 0; i < COUNT(crashes); i++)
-        if (crashes[i] == number)
-            sigaction(number, &others[i], NULL);
+        if (crashes[i] == number) {
+            struct sigaction next = {.sa_handler = SIG_DFL};
+            if (!atomic_flag_test_and_set(&passed_on[i]))
+                next = others[i];
+            sigaction(number, &next, NULL);
+        }
     if (info->si_code <= 0)
         raise(number);
 }
@@ -105,7 +114,8 @@ void lenet_crash_expect(const struct lenet_last_words *last, uint8_t *stack, int
 
     for (size_t i = 0; i < COUNT(crashes); i++)
         hear(crashes[i], on_crash, SA_ONSTACK, &others[i]);
-    sigaltstack(&own, &stack_before);
+    if (sigaltstack(&own, &stack_before))
+        stack_before = (stack_t){.ss_flags = SS_DISABLE};
     expected = last;
 }
 

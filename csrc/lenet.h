@@ -148,9 +148,9 @@ void lenet_mapped_forget(int32_t number);
 /* Reads one byte in every step of them: the kernel enters the page, and those around it, into the page table. */
 void lenet_mapped_touch(const uint8_t *bytes, int64_t count, int64_t step);
 /* From here to lenet_crash_expect_none the calling thread is in a library that may crash of a file: by SIGSEGV, SIGFPE,
- * SIGILL or abort(). Its signal handlers run on this stack meanwhile, since its own may be what overflowed. Not nested. */
+ * SIGILL or abort(). This is told from that stack, since the thread's own may be what overflowed. Not nested. */
 void lenet_crash_expect(const struct lenet_last_words *last, uint8_t *stack, int64_t bytes);
 void lenet_crash_expect_none(void);
-/* Before a process ends in one of these ways, the code is written to this descriptor, one byte, and a moment given to
- * who reads it. */
+/* Before a process ends because of a mapped file, the code is written to this descriptor, one byte, and a moment given
+ * to who reads it. */
 void lenet_crash_listen(int32_t descriptor);

@@ -56,19 +56,22 @@ def watch(mapping: mmap.mmap, address: int, path: Path) -> None:
         weakref.finalize(mapping, _forget, number, file, name, cut, failed).atexit = False
 
 
+def load() -> None:
+    """Load the C core, for who is about to limit the memory in which a file is looked into."""
+    from lenet_mp import _kernels  # noqa: F401, PLC0415 - see above
+
+
 @contextlib.contextmanager
 def expected(path: Path) -> Iterator[None]:
     """Be prepared for a library that crashes in this thread, because of what is in the file at ``path``."""
     from lenet_mp._kernels import ffi, lib  # noqa: PLC0415 - see above
 
-    if _end:
-        _listen(_end)
     advice = "copy it again or prepare the data set again"
     words = f"{_who}: error: {path}: damaged, the HDF5 library crashed on it; {advice}\n"
     text = ffi.new("char[]", words.encode(errors="backslashreplace"))
     last, stack = ffi.new("struct lenet_last_words *", (text, DataError.exit_code)), ffi.new("uint8_t[]", STACK)
-    lib.lenet_crash_expect(last, stack, STACK)
     try:
+        lib.lenet_crash_expect(last, stack, STACK)
         yield
     finally:
         lib.lenet_crash_expect_none()

@@ -152,8 +152,8 @@ def rounded(exact):
 def test_multiply_add_rounds_once():
     """X * w + b is the exact value's nearest float: where it all but is a tie, or is smaller than normal floats too.
 
-    An instruction set without a fused multiply-add goes by way of double, and would round such values twice. Rows are
-    lanes, so that every lane meets every case.
+    An instruction set without a fused multiply-add goes by way of double, and would round such values twice. Every lane
+    meets every case, while the others beside it meet none.
     """
     step, smallest = 2.0**-23, 2.0**-149
     factors = [1 + 2.0**-20, 1 - 2.0**-20, 1 + 2.0**-15, 1 - 2.0**-15, 1 + step, -1 - 2.0**-12, 1.0]
@@ -168,18 +168,18 @@ def test_multiply_add_rounds_once():
             biases += [bias] * len(factors)
     weights, biases = np.float32(weights), np.float32(biases)
     values = [factor * 2.0**exponent for exponent in (-24, -25, -30, -47) for factor in factors]
-    x = np.float32([np.roll(values, lane) for lane in range(17)]).reshape(17, 1, len(values), 1)
-    y = engine.conv2d_forward(x, weights.reshape(1, 1, 1, -1), biases)
-    exact = {float(v): [Fraction(float(v)) * Fraction(float(w)) + Fraction(float(b))
-                        for w, b in zip(weights, biases, strict=True)] for v in x[0].ravel()}
-    nearest = {value: np.array([rounded(one) for one in row]) for value, row in exact.items()}
-    for lane in range(len(x)):
-        for column, value in enumerate(x[lane].ravel()):
-            np.testing.assert_array_equal(y[lane, 0, column], nearest[float(value)])
-    doubles = (x.astype(float) * weights.astype(float) + biases.astype(float)).astype(np.float32)
-    hard, tiny = doubles != y, np.abs(y) < np.finfo(np.float32).tiny
+    exact = [[Fraction(value) * Fraction(float(w)) + Fraction(float(b)) for w, b in zip(weights, biases, strict=True)]
+             for value in values]
+    nearest = np.array([[rounded(one) for one in row] for row in exact])
+    doubles = (np.float64(values)[:, None] * weights.astype(float) + biases.astype(float)).astype(np.float32)
+    tiny = np.abs(nearest) < np.finfo(np.float32).tiny
     for case in (tiny, ~tiny):
-        assert (hard & case).any(axis=(1, 2, 3)).all()  # otherwise nothing was tested
+        assert (case & (doubles != nearest)).any()  # otherwise nothing was tested
+    for lane in range(17):
+        x = np.full((17, 1, len(values), 1), 2.0**20, np.float32)  # of which nothing is near a tie, or small
+        x[lane, 0, :, 0] = values
+        y = engine.conv2d_forward(x, weights.reshape(1, 1, 1, -1), biases)
+        np.testing.assert_array_equal(y[lane, 0], nearest)
 
 
 def test_samples_do_not_see_each_other():

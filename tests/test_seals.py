@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import threading
 
 import h5py
@@ -233,9 +234,17 @@ def test_a_file_is_hashed_by_one_process_of_a_machine(tmp_path, monkeypatch):
     notes, subjects = np.zeros(2, np.uint8), []
     ranks = [shards.open_dataset(folder) for _ in range(3)]
     _ = ranks[2].validation.images  # before they share
+    old = shutil.copytree(folder, tmp_path / "old", copy_function=os.link)
+    (old / "manifest.json").unlink()
+    shutil.copy(folder / "manifest.json", old)
+    small_data.unseal(old)
+    other = shards.open_dataset(tmp_path / "old")  # the same files, of which nothing says what they should be
+    other.share_seals(lambda count, subject: subjects.append(subject) or np.ones(count, np.uint8))
+    other_subject = subjects.pop()
     for data in ranks:
         data.share_seals(lambda count, subject: subjects.append(subject) or notes[:count])
     assert len(set(subjects)) == 1
+    assert other_subject != subjects[0]
     for data in ranks:
         _ = data.train[0].images, data.validation.images, data.test.images
     assert len(hashed) == 2
@@ -245,6 +254,44 @@ def test_a_file_is_hashed_by_one_process_of_a_machine(tmp_path, monkeypatch):
     assert subjects[-1] != subjects[0]  # another file: nobody else's note counts
     with pytest.raises(DataError, match="damaged, its XXH3 is"):
         _ = later.train[0].images
+
+
+ONE_AFTER_THE_OTHER = """
+import sys, xxhash
+from lenet_mp import train
+from lenet_mp.training.trainer import Trainer
+
+hashed, hexdigest, fit = [], xxhash.xxh3_128_hexdigest, Trainer.fit
+xxhash.xxh3_128_hexdigest = lambda data: hashed.append(1) or hexdigest(data)
+
+def one_after_the_other(self, *arguments, **options):
+    for rank in range(self.comm.size):
+        if rank == self.comm.rank:
+            for split in self.dataset.train[rank:]:
+                split.images
+        self.comm.rest()
+    counts = self.comm.gather(len(hashed))
+    if self.comm.rank == 0:
+        print("hashed", counts, "of", len(self.dataset.train))
+    return fit(self, *arguments, **options)
+
+Trainer.fit = one_after_the_other
+sys.exit(train.main(sys.argv[1:]))
+"""
+
+
+@needs_mpi
+def test_ranks_tell_each_other_what_they_compared(place):
+    """What one rank has compared, no other one does; and a damaged shard ends all of them."""
+    folder = arrays.save_dataset(place / "data", small_data.samples(1100, 0), validation=small_data.samples(40, 1))
+    done = programs.run("-c", ONE_AFTER_THE_OTHER, "--data", folder, *arguments(place), ranks=3)
+    assert done.returncode == 0, done.stderr
+    assert "hashed [4, 0, 0] of 3" in done.stdout  # and data.h5, of which rank 0 draws an image
+    small_data.flip(folder / "1.h5", 8 * 9000)
+    shutil.rmtree(place / "run")
+    done = programs.run("-c", ONE_AFTER_THE_OTHER, "--data", folder, *arguments(place), ranks=3)
+    assert done.returncode == 3, done.stderr
+    assert f"{folder / '1.h5'}: damaged, its XXH3 is" in done.stderr
 
 
 @needs_mpi

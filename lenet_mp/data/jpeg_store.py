@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from lenet_mp import affinity
 from lenet_mp.errors import DataError
 
 if TYPE_CHECKING:
@@ -121,5 +122,5 @@ class EncodedImages:
 def _threads() -> ThreadPoolExecutor:
     """As many threads as the engine has: it sleeps while it waits for images."""
     text = os.environ.get("OMP_NUM_THREADS", "")
-    count = int(text) if text.isdigit() and int(text) > 0 else len(os.sched_getaffinity(0))
-    return ThreadPoolExecutor(count, thread_name_prefix="lenet-mp-jpeg")
+    count = int(text) if text.isdigit() and int(text) > 0 else len(affinity.ALL)
+    return ThreadPoolExecutor(count, thread_name_prefix="lenet-mp-jpeg", initializer=affinity.roam)

@@ -61,9 +61,10 @@ def limited(spare: int) -> Iterator[None]:
 
 
 def make_ready(pages: np.ndarray, descriptor: int) -> None:
-    """Read a mapped file's pages and enter them into this process's page table; waits until it is done.
+    """Read a mapped file's pages and enter them, or most, into this process's page table; waits until it is done.
 
-    By touching them: MADV_POPULATE_READ takes twice as long, since it looks at every page by itself.
+    By touching them: where they are cached, MADV_POPULATE_READ takes twice as long, since it looks at every page by
+    itself.
 
     Parameters
     ----------

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from lenet_mp import crashes
+from lenet_mp.affinity import roam
 from lenet_mp.data import chunks
 from lenet_mp.data.memory import make_ready
 from lenet_mp.data.safe_h5 import checked_dataset, safe_open
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from lenet_mp.data.seals import Seal
 
 # One thread is enough: the disk is one, and HDF5 has one lock for the whole process.
-_BACKGROUND = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lenet-mp-reader")
+_BACKGROUND = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lenet-mp-reader", initializer=roam)
 
 Pixels = np.ndarray[tuple[int, int, int, int], np.dtype[np.uint8]]
 

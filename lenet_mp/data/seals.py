@@ -47,21 +47,21 @@ class Seal:
     Parameters
     ----------
     path : Path
-        For the message.
     xxh3 : str
         As the manifest states it; empty where it states none, as manifests of earlier versions: nothing is compared.
     """
 
     def __init__(self, path: Path, xxh3: str) -> None:
-        self._path = path
-        self._xxh3 = xxh3
-        self._compared = np.array([not xxh3], np.uint8)
+        self.path = path
+        self.xxh3 = xxh3
+        self._compared = np.zeros(1, np.uint8)
         self._comparing = threading.Lock()
 
     def share(self, compared: NDArray[np.uint8]) -> None:
-        """Note in ``compared`` (1,), not 0 once it is done, that the file was compared: other processes may read it."""
-        compared |= self._compared
-        self._compared = compared
+        """Note in ``compared`` (1,), which others with the same file and XXH3 read too, whether it was compared."""
+        with self._comparing:
+            compared |= self._compared
+            self._compared = compared
 
     def check(self, contents: np.ndarray) -> None:
         """Compare the file's bytes, mapped, unless that was done before; ``DataError`` with both hashes if they differ.
@@ -69,12 +69,12 @@ class Seal:
         Who comes while another thread compares waits for it.
         """
         with self._comparing:
-            if self._compared[0]:
+            if self._compared[0] or not self.xxh3:
                 return
             found = xxhash.xxh3_128_hexdigest(contents.data)
-            if found != self._xxh3:
+            if found != self.xxh3:
                 raise DataError(
-                    f"{self._path}: damaged, its XXH3 is {found}, but manifest.json says {self._xxh3}; "
+                    f"{self.path}: damaged, its XXH3 is {found}, but manifest.json says {self.xxh3}; "
                     "copy it again or prepare the data set again"
                 )
             self._compared[0] = 1

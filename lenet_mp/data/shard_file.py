@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lenet_mp import crashes
 from lenet_mp.data import chunks, memory
 from lenet_mp.data.classes import MOST_CLASSES
 from lenet_mp.data.jpeg_store import EncodedImages
@@ -114,6 +115,7 @@ def read_shard_file(path: Path, seal: Seal, *, original: bool, keep: bool = Fals
     DataError
         If the file is damaged, hostile or not of the expected kind.
     """
+    crashes.load()
     # HDF5 asks for whatever memory a damaged header tells it to.
     with memory.limited(_MOST_MEMORY), safe_open(path) as file:
         if original and FORMAT_ATTRIBUTE in file.attrs:

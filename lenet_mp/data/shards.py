@@ -89,11 +89,14 @@ class Dataset:
             split.check_unchanged()
 
     def share_seals(self, shared: Callable[[int, str], NDArray[np.uint8]]) -> None:
-        """Let one process of this machine compare a file with its XXH3 for all that see the same file.
+        """Let processes of this machine that see the same files tell each other which were compared with their XXH3.
 
-        ``shared`` is :meth:`lenet_mp.parallel.comm.Comm.shared_bytes`.
+        ``shared`` is :meth:`lenet_mp.parallel.comm.Comm.shared_bytes`. Those that come to a file at the same time
+        compare it each.
         """
-        compared = shared(max(1, len(self.seals)), str([split.identity for split in self._splits()]))
+        identities = {split.path: split.identity for split in self._splits()}
+        subject = [(identities.get(seal.path), seal.xxh3) for seal in self.seals]
+        compared = shared(max(1, len(self.seals)), str(subject))
         for number, seal in enumerate(self.seals):
             seal.share(compared[number : number + 1])
 

@@ -21,6 +21,7 @@ class _Place(NamedTuple):
 
     process: int
     descriptor: int
+    device: int
     inode: int
 
 
@@ -47,16 +48,15 @@ def share(node: Any, count: int, subject: str) -> NDArray[np.uint8]:
 
 @contextlib.contextmanager
 def _memory(count: int) -> Iterator[_Place | None]:
-    try:
-        descriptor = os.memfd_create("lenet-mp-shared")
-    except OSError:
-        yield None
-        return
-    try:
-        os.truncate(descriptor, count)
-        yield _Place(os.getpid(), descriptor, os.fstat(descriptor).st_ino)
-    finally:
-        os.close(descriptor)
+    with contextlib.ExitStack() as stack:
+        place = None
+        with contextlib.suppress(OSError, AttributeError):  # a Python for old systems has no memfd_create
+            descriptor = os.memfd_create("lenet-mp-shared")
+            stack.callback(os.close, descriptor)
+            os.truncate(descriptor, count)
+            status = os.fstat(descriptor)
+            place = _Place(os.getpid(), descriptor, status.st_dev, status.st_ino)
+        yield place
 
 
 def _open(place: _Place | None, count: int) -> NDArray[np.uint8]:
@@ -65,6 +65,6 @@ def _open(place: _Place | None, count: int) -> NDArray[np.uint8]:
         path = Path(f"/proc/{place.process}/fd/{place.descriptor}")
         with contextlib.suppress(OSError, ValueError), path.open("r+b") as file:
             status = os.fstat(file.fileno())
-            if (status.st_ino, status.st_size) == (place.inode, count):
+            if (status.st_dev, status.st_ino, status.st_size) == (place.device, place.inode, count):
                 return np.frombuffer(mmap.mmap(file.fileno(), count), np.uint8)
     return np.zeros(count, np.uint8)

@@ -54,8 +54,6 @@ def make_trainer(
             settings = replace(settings, data=str(sample_folder))
         world.enter("the opening of the data set")
         dataset = open_dataset(settings.data)
-    world.enter("the opening of the data set", waiting=True)
-    dataset.share_seals(world.shared_bytes)
     network = compile_network(model, dataset.image_shape, dataset.classes)
     weights = _class_weights(world, settings, dataset, saved)
     trainer = Trainer(settings, network, dataset, world, thread_count, class_weights=weights)

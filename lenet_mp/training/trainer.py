@@ -103,6 +103,8 @@ class Trainer:
         self.dataset = dataset
         self.comm = comm
         self.class_weights = class_weights
+        comm.enter("the sharing of what is known of the data set", waiting=True)
+        dataset.share_seals(comm.shared_bytes)
         self.augmentation = augmentation.parse(config.augment)
         self.augmentation.padding(network.input_shape)  # refuses what leaves nothing of an image
         scale, offset = scale_and_offset(config.normalize)

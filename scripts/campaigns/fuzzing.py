@@ -3,7 +3,7 @@
 A campaign's module has ``make(folder)``, which returns its Target. Mutant number i of a seed is the same on every
 machine, however many processes share the work. A process that dies names the mutant by a counter in shared memory;
 another one goes on after it. It is no failure where the product says itself that a library crashed on the file, and
-ends as it does for any that is damaged: that is counted, for it is the library's mistake.
+ends as it does for any that is damaged, as long as that is rare: then it is the library's mistake, and is told.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ STALLED_SECONDS = 300
 """Without the processor and without an end: it waits for something that will not come."""
 LIBRARY_CRASHED = "library crashed on it"
 """What the product says before it ends for that reason."""
+RARE = 1 / 50_000
+"""Share of the mutants on which a library may crash."""
 CELLS = ("place", "refused", "accepted", "peak")
 """Counters that a process shares: the mutant in work, outcomes so far, and the most memory in MB."""
 
@@ -89,9 +91,13 @@ def fuzz(name: str, size: int, seed: int, folder: Path) -> Tally:
             tally.tried -= 1
     for cell in ("refused", "accepted"):
         tally.count(cell, sum(worker.counts[cell] for worker in workers))
-    contained = sum(worker.contained for worker in workers)
-    if contained:
-        tally.count("crashes of a library, told", contained)
+    contained = [place for worker in workers for place in worker.contained]
+    for place in contained:
+        print(f"{name}: a library crashed on mutant {place} of seed {seed}", flush=True)
+        if len(contained) > max(1, size * RARE):
+            tally.attempt(f"mutant {place} of seed {seed}: a library crashed")
+            tally.tried -= 1
+    tally.count("crashes of a library, told", len(contained))
     tally.count("most MB of a process", max(worker.counts["peak"] for worker in workers))
     return tally
 
@@ -102,7 +108,7 @@ class _Worker:
     def __init__(self, name: str, seed: int, folder: Path, first: int, last: int) -> None:
         self.counts = dict.fromkeys(CELLS, 0)
         self._name, self._seed, self._folder, self._first, self._last = name, seed, folder, first, last
-        self.contained = 0
+        self.contained: list[int] = []
         self._deaths: list[str] = []
 
     def work(self) -> None:
@@ -141,7 +147,7 @@ class _Worker:
         if place == first and "in make" in said:
             raise SystemExit(f"{self._name}: the campaign cannot begin: {said}")
         if process.returncode == DataError.exit_code and LIBRARY_CRASHED in said:
-            self.contained += 1
+            self.contained.append(place)
             return place + 1
         self._deaths.append(f"mutant {place} of seed {self._seed}: {how or _end(process.returncode)}: {said[-500:]}")
         return place + 1

@@ -2,10 +2,10 @@
 
 A mutant is the C core with one mistake (c_mutations.py), drawn by the seed from all of csrc/ but what only measures
 time. It is compiled for one instruction set, also drawn, and killed where a test fails, crashes or does not end; if
-none does, for the others as well, and at last with all instances of the convolutions. Mutants that do not compile, or
-whose object is the same byte for byte, are drawn again. What survives is told, line by line; it is a failure if more
-than one in twenty do. Survivors that were looked at and found to change no result are listed with the reason in
-mutants_equivalent.txt and do not count.
+none does, for the others as well, and at last, from 20 mutants on, with all instances of the convolutions. Mutants that
+do not compile, or whose object is the same byte for byte, are drawn again. What survives is told, line by line; it is a
+failure if more than two, and more than one in twenty, do. Survivors that were looked at and found to change no result
+are listed with the reason in mutants_equivalent.txt and do not count.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class Laboratory:
         self.module, self.notes = work / "kernels.so", work / "notes.json"
         self.killers: dict[str, Counter[str]] = {}
         self.seconds: dict[str, float] = {}
-        self.sound: dict[str, frozenset[str]] = {}
+        self.sound: dict[tuple[bool, str], frozenset[str]] = {}
 
     def judge(self, name: str, text: str, rng: random.Random) -> str:
         """Return what became of the mutant with ``text`` for file ``name``."""
@@ -139,14 +139,12 @@ class Laboratory:
         isas, killer = list(self.isas), None
         rng.shuffle(isas)
         for isa in isas:
-            self._prepare(isa)
-            if self.builder.build(self.module, isa, name, text):
-                killer = self._kill(name, isa)
-                if killer:
-                    break
-        if killer == "" and len(isas) > 1 and self.whole.build(self.module, self.isas[-1], name, text):
-            killer = self._kill(name, self.isas[-1])
-        return killer
+            found = self._kill(self.builder, name, text, isa)
+            killer = killer if found is None else found
+            if killer:
+                return killer
+        found = self._kill(self.whole, name, text, self.isas[-1]) if len(isas) > 1 else None
+        return killer if found is None else found
 
     @cached_property
     def whole(self) -> Builder:
@@ -154,29 +152,33 @@ class Laboratory:
         self._folder.mkdir()
         return Builder(CHECKOUT / "csrc", self._folder, whole=True)
 
-    def _kill(self, name: str, isa: str) -> str:
-        """Run the tests until one fails; return it, or nothing where all pass."""
+    def _kill(self, builder: Builder, name: str, text: str, isa: str) -> str | None:
+        """Run the tests until one fails; return it, or nothing where all pass; None where the object is the same."""
+        self._prepare(builder, isa)
+        if not builder.build(self.module, isa, name, text):
+            return None
         killers = self.killers.setdefault(name, Counter())
         alike = sum((counts for other, counts in self.killers.items() if other != name), Counter())
         outcome = self._test(
             isa,
             files=mutant_tests.FILES if self.builder.is_common(name) else mutant_tests.QUICK,
             order=lambda test: (-killers[test], self.seconds.get(test, 10.0) / (1 + alike[test])),
-            left_out=self.sound[isa],
+            left_out=self.sound[builder is self.builder, isa],
         )
         killers[outcome.failed] += bool(outcome.failed)
         return outcome.failed
 
-    def _prepare(self, isa: str) -> None:
+    def _prepare(self, builder: Builder, isa: str) -> None:
         """Run the quick tests on the unchanged core, once: those that fail on it tell nothing."""
-        if isa in self.sound:
+        which = builder is self.builder, isa
+        if which in self.sound:
             return
-        self.builder.build(self.module, isa)
+        builder.build(self.module, isa)
         outcome = self._test(isa, stop=False, files=mutant_tests.QUICK)
         if not outcome.seconds or outcome.failed.startswith("a child"):
             raise RuntimeError(f"the tests do not run on the unchanged core of {isa}: {outcome.failed}")
         self.seconds |= outcome.seconds
-        self.sound[isa] = frozenset(outcome.failed.splitlines())
+        self.sound[which] = frozenset(outcome.failed.splitlines())
 
     def _test(self, isa: str, **options: object) -> mutant_tests.Outcome:
         return mutant_tests.session(self.module, isa, self.checkout, self.notes, **options)  # type: ignore[arg-type]
