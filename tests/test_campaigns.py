@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -95,6 +96,34 @@ def test_a_planted_mistake_is_found_only_by_a_report_of_it(campaign, bug, report
     """Another kind of mistake, or one in another place, is no proof that a sanitizer sees the planted one."""
     assert campaign  # which puts the folder of the campaigns on the path
     assert importlib.import_module("campaigns.sanitizers").reported(bug, report) is right
+
+
+def test_networks_whose_instance_is_left_out_may_give_other_bits(campaign):
+    """All others must give the same, and the one in which the process ended is told."""
+    assert campaign
+    sanitizers = importlib.import_module("campaigns.sanitizers")
+    wanted = subprocess.CompletedProcess([], 0, "7 aa 5,1,6,16 3,2,1,2\n8 bb\n9 cc 3,3,3,6\n10 dd\n", "")
+    found = subprocess.CompletedProcess([], 1, "7 xx 5,1,6,16 3,2,1,2\n8 bb\n9 xx 3,3,3,6\n", "ERROR: planted")
+    failures = {}
+    sanitizers.compare(found, wanted, 7, "avx2", failures, {"5,1,6,16"})
+    assert failures == {9: "network 9: other bits on avx2", 10: "network 10 on avx2: ERROR: planted"}
+
+
+def test_one_instance_of_each_kind_is_kept(campaign, tmp_path):
+    """The others are known by what random networks call them."""
+    assert campaign
+    c_builds = importlib.import_module("campaigns.c_builds")
+    (tmp_path / "part").mkdir()
+    (tmp_path / "whole").mkdir()
+    part = c_builds.Builder(SCRIPTS.parent / "csrc", tmp_path / "part")
+    whole = c_builds.Builder(SCRIPTS.parent / "csrc", tmp_path / "whole", whole=True)
+    listing = (whole.copy / "conv_shapes.inc").read_text()
+    assert listing == (SCRIPTS.parent / "csrc" / "conv_shapes.inc").read_text()
+    assert not whole.dropped
+    every = re.findall(r"^[A-Z_]+\((.*)\)", listing, re.MULTILINE)
+    kept = re.findall(r"^[A-Z_]+\((.*)\)", (part.copy / "conv_shapes.inc").read_text(), re.MULTILINE)
+    assert len(kept) == 2
+    assert {shape.replace(" ", "") for shape in every if shape not in kept} == part.dropped
 
 
 def test_sizes_are_checked(campaign, capsys):
