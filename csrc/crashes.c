@@ -34,10 +34,14 @@ static atomic_int listener = -1;
 static _Thread_local const struct lenet_last_words *expected INITIAL_EXEC;
 static _Thread_local stack_t stack_before INITIAL_EXEC;
 
-/* Who listened to a signal before. */
-static struct sigaction others_bus;
-static const int crashes[] = {SIGSEGV, SIGFPE, SIGILL, SIGABRT};
-static struct sigaction others[COUNT(crashes)];
+/* A signal, who listened to it before, and whether they got it back. */
+struct heard {
+    int number;
+    struct sigaction before;
+    atomic_flag passed_on;
+};
+static struct heard bus_error = {.number = SIGBUS};
+static struct heard crashes[] = {{.number = SIGSEGV}, {.number = SIGFPE}, {.number = SIGILL}, {.number = SIGABRT}};
 
 /* Tells the listener only where it can hear: Python's threads wait as long as one of them is in a library. */
 static _Noreturn void leave(const struct lenet_last_words *last, int tell)
@@ -54,9 +58,20 @@ static _Noreturn void leave(const struct lenet_last_words *last, int tell)
     _exit(code);
 }
 
+/* A signal that is not ours: raised once more it reaches whoever listened before; if they pass it back, it is the end. */
+static void pass_on(struct heard *heard, const siginfo_t *info)
+{
+    struct sigaction next = {.sa_handler = SIG_DFL};
+    if (!atomic_flag_test_and_set(&heard->passed_on))
+        next = heard->before;
+    sigaction(heard->number, &next, NULL);
+    if (info->si_code <= 0) /* sent; what an instruction caused, it causes again */
+        raise(heard->number);
+}
+
 static void on_bus_error(int number, siginfo_t *info, void *context)
 {
-    (void)context;
+    (void)number, (void)context;
     for (int slot = 0; slot < MOST_WATCHED && info->si_code > 0; slot++) { /* 0 or less: sent by somebody */
         const struct lenet_mapped *file = atomic_load(&watched[slot]);
         if (file && (uintptr_t)info->si_addr - file->begin < file->bytes) {
@@ -65,14 +80,7 @@ static void on_bus_error(int number, siginfo_t *info, void *context)
             leave(cut ? &file->cut : &file->failed, 1);
         }
     }
-    /* Not ours. Touched once more, the page reaches whoever listened before; if they pass it back, it is the end. */
-    static atomic_flag passed_on = ATOMIC_FLAG_INIT;
-    struct sigaction next = {.sa_handler = SIG_DFL};
-    if (!atomic_flag_test_and_set(&passed_on))
-        next = others_bus;
-    sigaction(number, &next, NULL);
-    if (info->si_code <= 0)
-        raise(number);
+    pass_on(&bus_error, info);
 }
 
 static void on_crash(int number, siginfo_t *info, void *context)
@@ -81,30 +89,22 @@ static void on_crash(int number, siginfo_t *info, void *context)
     int ours = info->si_code > 0 || info->si_pid == getpid(); /* abort() sends its signal as kill(2) does */
     if (expected && ours)
         leave(expected, 0);
-    /* As above. */
-    static atomic_flag passed_on[COUNT(crashes)] = {ATOMIC_FLAG_INIT};
     for (size_t i = 0; i < COUNT(crashes); i++)
-        if (crashes[i] == number) {
-            struct sigaction next = {.sa_handler = SIG_DFL};
-            if (!atomic_flag_test_and_set(&passed_on[i]))
-                next = others[i];
-            sigaction(number, &next, NULL);
-        }
-    if (info->si_code <= 0)
-        raise(number);
+        if (crashes[i].number == number)
+            pass_on(&crashes[i], info);
 }
 
 /* Let handler hear of a signal, unless it does, and note who did before. */
-static void hear(int number, void (*handler)(int, siginfo_t *, void *), int flags, struct sigaction *before)
+static void hear(struct heard *heard, void (*handler)(int, siginfo_t *, void *), int flags)
 {
     static pthread_mutex_t one_at_a_time = PTHREAD_MUTEX_INITIALIZER;
     struct sigaction now, ours = {.sa_sigaction = handler, .sa_flags = SA_SIGINFO | flags};
 
     sigemptyset(&ours.sa_mask);
     pthread_mutex_lock(&one_at_a_time);
-    sigaction(number, NULL, &now);
+    sigaction(heard->number, NULL, &now);
     if (!(now.sa_flags & SA_SIGINFO) || now.sa_sigaction != handler)
-        sigaction(number, &ours, before);
+        sigaction(heard->number, &ours, &heard->before);
     pthread_mutex_unlock(&one_at_a_time);
 }
 
@@ -113,7 +113,7 @@ void lenet_crash_expect(const struct lenet_last_words *last, uint8_t *stack, int
     const stack_t own = {.ss_sp = stack, .ss_size = (size_t)bytes};
 
     for (size_t i = 0; i < COUNT(crashes); i++)
-        hear(crashes[i], on_crash, SA_ONSTACK, &others[i]);
+        hear(&crashes[i], on_crash, SA_ONSTACK);
     if (sigaltstack(&own, &stack_before))
         stack_before = (stack_t){.ss_flags = SS_DISABLE};
     expected = last;
@@ -132,7 +132,7 @@ void lenet_crash_listen(int32_t descriptor)
 
 int32_t lenet_mapped_watch(const struct lenet_mapped *file)
 {
-    hear(SIGBUS, on_bus_error, 0, &others_bus);
+    hear(&bus_error, on_bus_error, 0);
     for (int32_t slot = 0; slot < MOST_WATCHED; slot++) {
         const struct lenet_mapped *none = NULL;
         if (atomic_compare_exchange_strong(&watched[slot], &none, file))

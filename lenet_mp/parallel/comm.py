@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from lenet_mp import affinity
 from lenet_mp.errors import UsageError
 from lenet_mp.parallel import guardian, mpi_library, shared_bytes
 from lenet_mp.parallel.turns import Turns, share_cores
@@ -236,15 +237,11 @@ class Mpi(_Phases):
         """Stay on the core whose turns this rank takes: awake on another one, it would halve somebody else's turn."""
         before = os.sched_getaffinity(0)
         stays = self._core in before and threads == 1
-        with contextlib.suppress(OSError):
-            if stays:
-                os.sched_setaffinity(0, {self._core})
         try:
+            affinity.bind({self._core} if stays else before)
             yield
         finally:
-            with contextlib.suppress(OSError):
-                if stays:
-                    os.sched_setaffinity(0, before)
+            affinity.bind(before)
 
     def wait_for_turn(self) -> None:
         """Sleep while others on this core compute, where all cores have the same number of ranks."""

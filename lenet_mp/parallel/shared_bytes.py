@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import mmap
 import os
 from pathlib import Path
@@ -39,9 +40,10 @@ def share(node: Any, count: int, subject: str) -> NDArray[np.uint8]:
     subject : str
         What the bytes are about.
     """
+    key = hashlib.sha256(subject.encode()).digest()  # what a data set of many shards is about is long
     with _memory(count) as mine:
-        places = dict(reversed(node.allgather((subject, mine))))  # the first rank's of each subject
-        array = _open(places[subject], count)
+        places = dict(reversed(node.allgather((key, mine))))  # the first rank's of each subject
+        array = _open(places[key], count)
         node.Barrier()  # until all have opened it, each keeps its own
     return array
 

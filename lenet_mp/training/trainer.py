@@ -105,6 +105,7 @@ class Trainer:
         self.class_weights = class_weights
         comm.enter("the sharing of what is known of the data set", waiting=True)
         dataset.share_seals(comm.shared_bytes)
+        comm.enter("the making of the trainer")
         self.augmentation = augmentation.parse(config.augment)
         self.augmentation.padding(network.input_shape)  # refuses what leaves nothing of an image
         scale, offset = scale_and_offset(config.normalize)

@@ -84,20 +84,17 @@ def fuzz(name: str, size: int, seed: int, folder: Path) -> Tally:
             for number in range(processes)
         ]
         list(pool.map(_Worker.work, workers))
-    tally = Tally(tried=size)
-    for worker in workers:
-        for failure in worker.failures():
-            tally.attempt(failure)
-            tally.tried -= 1
+    failures = [failure for worker in workers for failure in worker.failures()]
+    crashes = [f"mutant {place} of seed {seed}: a library crashed" for worker in workers for place in worker.contained]
+    print("".join(f"{name}: {crash}\n" for crash in crashes), end="", flush=True)
+    if len(crashes) > max(1, size * RARE):
+        failures += crashes
+    tally = Tally(tried=size - len(failures))
+    for failure in failures:
+        tally.attempt(failure)
     for cell in ("refused", "accepted"):
         tally.count(cell, sum(worker.counts[cell] for worker in workers))
-    contained = [place for worker in workers for place in worker.contained]
-    for place in contained:
-        print(f"{name}: a library crashed on mutant {place} of seed {seed}", flush=True)
-        if len(contained) > max(1, size * RARE):
-            tally.attempt(f"mutant {place} of seed {seed}: a library crashed")
-            tally.tried -= 1
-    tally.count("crashes of a library, told", len(contained))
+    tally.count("crashes of a library, told", len(crashes))
     tally.count("most MB of a process", max(worker.counts["peak"] for worker in workers))
     return tally
 

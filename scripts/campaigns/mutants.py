@@ -136,15 +136,21 @@ class Laboratory:
 
         An empty string where all pass; None where the objects of all are the unchanged ones.
         """
-        isas, killer = list(self.isas), None
-        rng.shuffle(isas)
-        for isa in isas:
-            found = self._kill(self.builder, name, text, isa)
+        killer = None
+        for builder, isa in self._builds(rng):
+            found = self._kill(builder, name, text, isa)
             killer = killer if found is None else found
             if killer:
-                return killer
-        found = self._kill(self.whole, name, text, self.isas[-1]) if len(isas) > 1 else None
-        return killer if found is None else found
+                break
+        return killer
+
+    def _builds(self, rng: random.Random) -> Iterator[tuple[Builder, str]]:
+        """Yield what to try a mutant in, the next where it survived."""
+        isas = list(self.isas)
+        rng.shuffle(isas)
+        yield from ((self.builder, isa) for isa in isas)
+        if len(isas) > 1:
+            yield self.whole, self.isas[-1]
 
     @cached_property
     def whole(self) -> Builder:
